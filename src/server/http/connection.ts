@@ -17,7 +17,7 @@ const MAX_OF_CONNECTION = 128;
 const MAX_BEHIND = 4_096;
 
 /** What the connections of a server share. */
-export interface HttpContext {
+export interface HttpShared {
   /** Handlers of plain requests; `undefined` if node:http reads all requests. */
   readonly direct: DecisionHandlers['direct'];
   readonly heads: PlainHeads;
@@ -70,12 +70,12 @@ export class HttpConnection implements Connection, AnswerSink {
 
   /** @param serve passes the connection to node:http */
   constructor(
-    private readonly context: HttpContext,
+    private readonly shared: HttpShared,
     private readonly socket: Socket,
     private readonly open: OpenConnection,
     private readonly serve: () => void,
   ) {
-    this.arriving = context.direct?.arriving.begin(socket.remoteAddress);
+    this.arriving = shared.direct?.arriving.begin(socket.remoteAddress);
     socket.on('close', this.closed);
     if (this.arriving === undefined) {
       this.isHandedOver = true;
@@ -101,7 +101,7 @@ export class HttpConnection implements Connection, AnswerSink {
   }
 
   end(reason: 'idle' | 'timeout' | 'draining'): void {
-    if (reason === 'timeout') this.context.timedOut(this.socket);
+    if (reason === 'timeout') this.shared.timedOut(this.socket);
     else if (reason === 'idle' || this.state() === 'idle') this.socket.destroy();
   }
 
@@ -120,14 +120,14 @@ export class HttpConnection implements Connection, AnswerSink {
    * after the first, so work begun for them would never end.
    */
   take(req: IncomingMessage, res: ServerResponse, isQuick: boolean, begin: () => void): void {
-    const { context, requests, socket } = this;
+    const { shared, requests, socket } = this;
     if (socket.destroyed) return;
     if (requests.length > 0) {
-      if (requests.length >= MAX_OF_CONNECTION || context.behind >= MAX_BEHIND) {
-        context.counters.slowReaders += 1;
+      if (requests.length >= MAX_OF_CONNECTION || shared.behind >= MAX_BEHIND) {
+        shared.counters.slowReaders += 1;
         return void socket.destroy();
       }
-      context.behind += 1;
+      shared.behind += 1;
     }
     const request = { req, res, begin, isQuick };
     requests.push(request);
@@ -157,14 +157,14 @@ export class HttpConnection implements Connection, AnswerSink {
       this.bytesRead = this.socket.bytesRead;
       return;
     }
-    this.context.behind -= 1;
+    this.shared.behind -= 1;
     // Other connections have their turn first.
     if (this.requests[0]!.begin !== undefined) setImmediate(() => this.beginRequests());
   }
 
   private readonly closed = (): void => {
     this.arriving?.release();
-    this.context.behind -= Math.max(0, this.requests.length - 1);
+    this.shared.behind -= Math.max(0, this.requests.length - 1);
     this.requests.length = 0;
   };
 
@@ -192,7 +192,7 @@ export class HttpConnection implements Connection, AnswerSink {
 
   /** @returns whether the request is answered now or later */
   private answer(chunk: Buffer): boolean {
-    const { heads, direct, turns, health } = this.context;
+    const { heads, direct, turns, health } = this.shared;
     const head = heads.of(chunk);
     if (head === undefined || head.bytes + head.bodyBytes !== chunk.length) return false;
     this.isBusy = true;
@@ -216,7 +216,7 @@ export class HttpConnection implements Connection, AnswerSink {
 
   readonly fail = (problem: TokenringError): void => {
     // An error is no decision, so it waits for its turn.
-    this.context.turns.run('other', () => {
+    this.shared.turns.run('other', () => {
       const body = JSON.stringify(problem);
       this.write(problem.status, problemHeaders(problem, body), body, 'utf8');
     });
@@ -228,15 +228,15 @@ export class HttpConnection implements Connection, AnswerSink {
     body: string | AnswerBytes,
     encoding: 'latin1' | 'utf8',
   ): void {
-    const { socket, context } = this;
+    const { socket, shared } = this;
     this.isBusy = false;
     this.activeAtMs = performance.now();
     if (isGood(status)) this.open.served();
     if (socket.destroyed) return;
     let lines = '';
     for (let i = 0; i < headers.length; i += 2) lines += `${headers[i]}: ${headers[i + 1]}\r\n`;
-    const last = context.isDraining || this.isHalfClosed;
-    const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines}Date: ${dateNow()}\r\n${last ? 'Connection: close\r\n' : context.keepAlive}\r\n`;
+    const last = shared.isDraining || this.isHalfClosed;
+    const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines}Date: ${dateNow()}\r\n${last ? 'Connection: close\r\n' : shared.keepAlive}\r\n`;
     if (typeof body === 'string') this.writeAll(head + body, encoding);
     else body.send(head, this.writeAll);
     if (last) socket.end();

@@ -13,7 +13,7 @@ import type { TlsOptions } from 'node:tls';
 import { Connections, DEFAULT_BOUNDS } from '../edge/connections.js';
 import { ProtocolServer } from '../edge/protocol-server.js';
 import { awaitsContinue } from './expect-continue.js';
-import { HttpConnection, type HttpContext } from './connection.js';
+import { HttpConnection, type HttpShared } from './connection.js';
 import type { Counters } from '../edge/counters.js';
 import type { DecisionHandlers } from './decisions/handlers.js';
 import { gatewayAt } from './decisions/gateway.js';
@@ -70,7 +70,7 @@ export function createPublicServer(
 ): ProtocolServer {
   /** The connections by their sockets. With TLS, these are the decrypted ones, as those of requests are. */
   const connections = new Map<Socket, HttpConnection>();
-  const context: HttpContext = {
+  const shared: HttpShared = {
     // TLS connections are not served directly: their sockets differ, and encryption is most of their cost.
     direct: tls === undefined ? decisions.direct : undefined,
     heads: new PlainHeads(sites),
@@ -107,7 +107,7 @@ export function createPublicServer(
     connections.get(req.socket)!.take(req, res, isQuick, () => begin(url, req, res));
   };
   function begin(url: string, req: IncomingMessage, res: ServerResponse): void {
-    if (context.isDraining) res.shouldKeepAlive = false;
+    if (shared.isDraining) res.shouldKeepAlive = false;
     const gateway = gatewayAt(url);
     const problem = hostProblem(req) ?? sites.refusalOf(req, gateway !== undefined);
     if (problem !== undefined) {
@@ -148,7 +148,7 @@ export function createPublicServer(
   server.on('connect', (_req, socket) => refuse(new Error('CONNECT is for proxies'), socket));
   server.on('checkExpectation', answer);
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    if (context.isDraining) res.shouldKeepAlive = false;
+    if (shared.isDraining) res.shouldKeepAlive = false;
     awaitsContinue(req, res);
     answer(req, res);
   });
@@ -167,14 +167,14 @@ export function createPublicServer(
         ended: Infinity,
       },
       begin(stream, open, serve) {
-        const connection = new HttpConnection(context, stream, open, serve);
+        const connection = new HttpConnection(shared, stream, open, serve);
         connections.set(stream, connection);
         stream.once('close', () => connections.delete(stream));
         return connection;
       },
       draining(stage) {
         if (stage === 'end') return;
-        context.isDraining = true;
+        shared.isDraining = true;
         for (const connection of connections.values()) connection.endWithAnswer();
       },
     },
