@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { Denials, denialsOf, type Denial } from '../limits/decide/denials.js';
 import { denialBytes } from '../limits/heap-bytes.js';
 import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
-import type { NodeId, Placed } from '../limits/ring/ring.js';
+import type { NodeId } from '../limits/ring/ring.js';
 import { TopClients } from '../limits/top-clients.js';
 import type { OnUnavailable } from '../limits/decide/decide.js';
 import type { DecisionGate } from './decide/decision-gate.js';
@@ -31,7 +31,7 @@ import type { Ask, PeerTransport } from '../protocol/peer-transport.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
-import type { ProcessReport } from '../protocol/messages.js';
+import type { LeaseReturn, ProcessReport } from '../protocol/messages.js';
 import type { Store } from '../store/store.js';
 import { Replicator } from '../replication/replicator.js';
 import { Forwarder } from './decide/forwarder.js';
@@ -184,7 +184,17 @@ export function wireBuckets(
   const reservations = new Reservations(clock, { maxBytes: bounds.maxReservationBytes });
   const copies = new Copies({ clock, table, recent, reservations, self: options.self });
   const shared = { clock, timers, table, copies, membership, ask };
-  const replicator = new Replicator({ ...shared, replicas, intervalMs, suspectAfterMs });
+  const replicator = new Replicator({
+    clock,
+    timers,
+    table,
+    copies,
+    membership,
+    ask,
+    replicas,
+    intervalMs,
+    suspectAfterMs,
+  });
   const writeBehind = store && new WriteBehind({ ...shared, store, log }, options);
   const coldStartRecovery = writeBehind && new ColdStartRecovery({ ...shared, writeBehind, log }, options);
   const changes = withWriteBehind(replicator, writeBehind);
@@ -215,54 +225,75 @@ export function wireDecisions(
   options: ClusterNodeOptions,
 ): DecisionParts {
   const { clock, timers, membership, registryMember, ask, router, gate, detectPause } = deps;
-  const { self, maxClients, onUnavailable, suspectAfterMs } = options;
+  const { self, maxClients, onUnavailable, suspectAfterMs, replicas, maxQueued } = options;
   const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
-  const replicator = deps.changes;
   const topClients = new TopClients(options.tableSecret ?? 0);
-  const { maxQueued } = options;
   const forwarder = new Forwarder({ clock, timers, membership, ask, router, giveUpAfterMs, maxQueued });
   const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
-  const { maxFallbackBytes: maxBytes, maxDenialBytes, maxWaitingCheckBytes } = bounds;
+  const { maxFallbackBytes: maxBytes, maxDenialBytes, maxWaitingCheckBytes: maxWaitingBytes } = bounds;
   const fallback = new Fallback({ clock, membership, topClients, onUnavailable, maxClients, maxBytes });
-  const leaseHolder = new LeaseHolder({
-    clock,
-    timers,
-    ask,
-    router,
-    giveBack: (one) => leaseGranter.giveBack(one),
-    self,
-    leaseAfter: options.leaseAfter ?? LEASE_AFTER,
-  });
-  const denials = new Denials(
-    new LRUCache<string, Denial>({
-      maxSize: maxDenialBytes,
-      sizeCalculation: (latest, clientId) =>
-        denialsOf(latest).reduce((bytes, { rules, decision }) => bytes + denialBytes(clientId, rules, decision), 0),
-    }),
-  );
-  const acknowledger = registryMember?.acknowledger({ copies: deps.copies, ask }, { ...options, giveUpAfterMs });
-  const pauseLending = (clientId: string): void => leaseGranter.pause(clientId);
-  const noteActing = (client: Placed): void => membership.noteActing(client);
-  const { table, recent, reservations } = deps;
-  const owner = new Owner(self, {
-    ...{ table, recent, reservations, replicator, pauseLending, noteActing, acknowledger, topClients },
-  });
-  const peerChecks = new PeerChecks({
-    ...{ clock, membership, gate, owner, detectPause, maxWaitingBytes: maxWaitingCheckBytes },
-  });
-  const limiter = new Limiter({
-    ...{ clock, table, membership, gate, owner, leaseHolder, denials, forwarder, fallback, detectPause, topClients },
-  });
+  const denials = createDenials(maxDenialBytes);
+  const { copies, table, recent, reservations, changes: replicator } = deps;
+  const acknowledger = registryMember?.acknowledger({ copies, ask }, { replicas, suspectAfterMs, giveUpAfterMs });
   const decidesFor = (clientId: string): boolean => {
     const to = route(membership, clientId);
     return to.kind === 'mine' && !to.degraded && !gate.isClosed;
   };
-  const leaseGranter = new LeaseGranter({ ...deps, replicator, acknowledger, decidesFor });
+  const leaseGranter = new LeaseGranter({
+    clock,
+    table,
+    membership,
+    replicator,
+    reservations,
+    acknowledger,
+    decidesFor,
+  });
+  const giveBack = (lease: LeaseReturn): void => leaseGranter.giveBack(lease);
+  const { leaseAfter = LEASE_AFTER } = options;
+  const leaseHolder = new LeaseHolder({ clock, timers, ask, router, giveBack, self, leaseAfter });
+  const owner = new Owner(self, {
+    table,
+    recent,
+    reservations,
+    replicator,
+    pauseLending: (clientId) => leaseGranter.pause(clientId),
+    noteActing: (client) => membership.noteActing(client),
+    acknowledger,
+    topClients,
+  });
+  const peerChecks = new PeerChecks({ clock, membership, gate, owner, detectPause, maxWaitingBytes });
+  const limiter = new Limiter({
+    clock,
+    table,
+    membership,
+    gate,
+    owner,
+    leaseHolder,
+    denials,
+    forwarder,
+    fallback,
+    detectPause,
+    topClients,
+  });
   const settler = new Settler(self, {
-    ...{ clock, timers, table, reservations, replicator, ask, router, gate, acknowledger },
+    clock,
+    timers,
+    table,
+    reservations,
+    replicator,
+    ask,
+    router,
+    gate,
+    acknowledger,
     timeoutMs: suspectAfterMs,
   });
   return { limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
+}
+
+function createDenials(maxBytes: number): Denials {
+  const sizeCalculation = (latest: Denial, clientId: string): number =>
+    denialsOf(latest).reduce((bytes, { rules, decision }) => bytes + denialBytes(clientId, rules, decision), 0);
+  return new Denials(new LRUCache<string, Denial>({ maxSize: maxBytes, sizeCalculation }));
 }
 
 /** The policies in force, and what keeps them the same on all nodes. */
@@ -280,6 +311,7 @@ export function wirePolicies(
   const { clock, timers, log, membership, registryMember, ask, router, gate } = deps;
   const timeoutMs = options.suspectAfterMs;
   const policyUse = new PolicyUse(clock);
+  // A circle: the policies in force scale their rules by the controller, which finds its policies among them.
   const activePolicies = new ActivePolicies(
     (policy, rules) => adaptive.scaled(policy, rules),
     (name) => policyUse.note(name),
