@@ -9,7 +9,7 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { systemClock, systemTimers } from '../../src/lib/system.js';
-import { createBatchReader } from '../../src/server/validate/batch-reader.js';
+import { BatchReader } from '../../src/server/validate/batch-reader.js';
 import { parseJson } from '../../src/server/validate/json.js';
 import { readBatch, readCheck } from '../../src/server/validate/request.js';
 import { clientId } from '../load/clients.js';
@@ -36,7 +36,7 @@ const node = new ClusterNode(
     onUnavailable: 'closed',
   },
 );
-const reader = createBatchReader(WITHOUT_POLICIES);
+const reader = new BatchReader(WITHOUT_POLICIES);
 const writer = new AnswerWriter(new Counters());
 const bodies = Array.from({ length: CLIENTS / BATCH }, () => {
   const item = (): object => ({ clientId: clientId(Math.floor(Math.random() * CLIENTS)), limit: 10_000, window: '1m' });
@@ -44,7 +44,9 @@ const bodies = Array.from({ length: CLIENTS / BATCH }, () => {
 });
 
 function read(body: Buffer): CheckBatch {
-  return reader.read(body)!;
+  const unread = reader.begin(body);
+  while (!unread.readSome());
+  return unread.batch;
 }
 
 function readGenerally(body: Buffer): CheckBatch {

@@ -6,7 +6,7 @@ import type { Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
-import { createBatchReader } from '../../src/server/validate/batch-reader.js';
+import { BatchReader } from '../../src/server/validate/batch-reader.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { answersOf, checkMany as checkManyOf, type Answer } from '../support/batch.js';
 import type { World } from '../sim/world.js';
@@ -61,9 +61,11 @@ describe('a batch of checks', () => {
     const clients = Array.from({ length: 60 }, (_, i) => `client ${i}`).filter((id) => ring.owner(id) === 'a:1');
     const items = clients.map((clientId) => ({ clientId, limit: 9, window: '1h', requestId: `of ${clientId}` }));
     const body = Buffer.from(JSON.stringify({ requests: items }));
-    const reader = createBatchReader(WITHOUT_POLICIES);
+    const reader = new BatchReader(WITHOUT_POLICIES);
     for (const repeat of [false, true]) {
-      const batch = reader.read(body)!;
+      const unread = reader.begin(body);
+      while (!unread.readSome());
+      const { batch } = unread;
       const last = batch.items.at(-1)!;
       expect(last.isObject).to.equal(false);
       await world.until(Promise.resolve(world.node('a:1').cluster.checks.decide(batch)), 10_000);

@@ -1,14 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
-import { createCommandReader } from '../../src/server/resp/command-reader.js';
+import { CommandReader } from '../../src/server/resp/command-reader.js';
 import { ErrorText } from '../../src/server/resp/value.js';
 import { command } from './wire.js';
 
-type Reader = ReturnType<typeof createCommandReader>;
-
 /** Everything that a reader finds in some bytes, as plain values. */
-function readAll(reader: () => Reader, bytes: Buffer): unknown[] {
+function readAll(reader: () => CommandReader, bytes: Buffer): unknown[] {
   const found: unknown[] = [];
   for (let at = 0; at < bytes.length;) {
     const one = reader();
@@ -22,7 +20,7 @@ function readAll(reader: () => Reader, bytes: Buffer): unknown[] {
         else found.push({ ...check, reservation: undefined, reply: reply.kind });
       }
     } else found.push(read);
-    at = one.end();
+    at = one.endAt;
   }
   return found;
 }
@@ -32,13 +30,13 @@ describe('the reader of questions', () => {
     const allow = command('TR.ALLOW', 'a', 'LIMIT', 5, 'WINDOW', '1m');
     const throttle = command('cl.throttle', 'b', 1, 2, 3);
     const bytes = Buffer.concat([allow, throttle, allow, command('PING'), allow]);
-    const reader = createCommandReader(WITHOUT_POLICIES);
+    const reader = new CommandReader(WITHOUT_POLICIES);
     const first = reader.read(bytes, 0);
     expect(first.kind === 'questions' && first.batch.size).to.equal(3);
-    expect(reader.read(bytes, reader.end())).to.deep.include({ kind: 'command', name: 'PING', args: ['PING'] });
-    const last = reader.read(bytes, reader.end());
+    expect(reader.read(bytes, reader.endAt)).to.deep.include({ kind: 'command', name: 'PING', args: ['PING'] });
+    const last = reader.read(bytes, reader.endAt);
     expect(last.kind === 'questions' && last.batch.size).to.equal(1);
-    expect(reader.end()).to.equal(bytes.length);
+    expect(reader.endAt).to.equal(bytes.length);
   });
 
   it('recognises what it knows, and means by it what the general way reads, whatever came before', () => {
@@ -77,10 +75,10 @@ describe('the reader of questions', () => {
         maxLength: 30,
       })
       .map((commands) => Buffer.concat(commands));
-    const experienced = createCommandReader(WITHOUT_POLICIES);
+    const experienced = new CommandReader(WITHOUT_POLICIES);
     fc.assert(
       fc.property(bytes, (chunk) => {
-        const general = readAll(() => createCommandReader({ ...WITHOUT_POLICIES, listsClients: () => true }), chunk);
+        const general = readAll(() => new CommandReader({ ...WITHOUT_POLICIES, listsClients: () => true }), chunk);
         expect(readAll(() => experienced, chunk)).to.deep.equal(general);
       }),
       { numRuns: 2_000, seed: 18 },
@@ -89,14 +87,14 @@ describe('the reader of questions', () => {
 
   it('takes a question that is cut anywhere for one that is not there yet', () => {
     const whole = command('TR.ALLOW', 'alice', 'LIMIT', 5, 'WINDOW', '1m');
-    const reader = createCommandReader(WITHOUT_POLICIES);
+    const reader = new CommandReader(WITHOUT_POLICIES);
     reader.read(whole, 0);
     for (let length = 1; length < whole.length; length += 1)
       expect(reader.read(whole.subarray(0, length), 0).kind).to.equal('incomplete');
   });
 
   it('refuses bytes that are no UTF-8, so that no two clients become one', () => {
-    const reader = createCommandReader(WITHOUT_POLICIES);
+    const reader = new CommandReader(WITHOUT_POLICIES);
     const read = reader.read(command('TR.ALLOW', Buffer.from([0xff]), 'LIMIT', 5, 'WINDOW', '1m'), 0);
     expect(read.kind === 'questions' && read.batch.items[0]!.error!.message).to.include('use UTF-8');
     expect(reader.read(command('PING', Buffer.from([0xff])), 0).kind).to.equal('refused');

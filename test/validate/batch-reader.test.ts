@@ -4,7 +4,7 @@ import { WITHOUT_POLICIES, type Policies } from '../../src/policy/active-policie
 import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import { TokenringError } from '../../src/lib/error.js';
-import { createBatchReader, readItems } from '../../src/server/validate/batch-reader.js';
+import { BatchReader } from '../../src/server/validate/batch-reader.js';
 import { parseJson } from '../../src/server/validate/json.js';
 import { readBatch, readCheck } from '../../src/server/validate/request.js';
 
@@ -19,14 +19,29 @@ function itemsOf(batch: CheckBatch): Items {
   );
 }
 
+/** Reads a body step by step. @throws TokenringError for a body that is refused */
+function readAll(reader: BatchReader, body: Buffer): CheckBatch {
+  const unread = reader.begin(body);
+  while (!unread.readSome());
+  expect(unread.batch.size).to.be.at.most(unread.maxItems);
+  return unread.batch;
+}
+
 /** @returns `undefined` for a body that is refused */
-function outcomeOf(read: () => readonly unknown[]): readonly unknown[] | undefined {
+function outcomeOf(reader: BatchReader, body: Buffer): Items | undefined {
   try {
-    return read();
+    return itemsOf(readAll(reader, body));
   } catch (error) {
     if (error instanceof TokenringError) return undefined;
     throw error;
   }
+}
+
+function countSteps(reader: BatchReader, body: Buffer): number {
+  const unread = reader.begin(body);
+  let steps = 1;
+  while (!unread.readSome()) steps += 1;
+  return steps;
 }
 
 /** The general way. @returns `undefined` for a body that is refused */
@@ -196,136 +211,110 @@ const policies = {
 
 describe('the reader of batches', () => {
   it('reads what the general way reads, whatever the bytes and whatever came before', () => {
-    const reader = createBatchReader(policies);
-    let read = 0;
+    const reader = new BatchReader(policies);
+    let recognised = 0;
     fc.assert(
       fc.property(bodies, (body) => {
-        const batch = reader.read(body);
-        if (batch === undefined) return;
-        read += 1;
-        expect(itemsOf(batch), body.toString('latin1')).to.deep.equal(readGenerally(body, policies));
+        expect(outcomeOf(reader, body), body.toString('latin1')).to.deep.equal(readGenerally(body, policies));
+        if (outcomeOf(reader, body) !== undefined && readAll(reader, body).items.some(({ isObject }) => !isObject))
+          recognised += 1;
       }),
       { numRuns: 5_000 },
     );
-    expect(read, 'read without the general way').to.be.above(100);
+    expect(recognised, 'bodies with a known shape').to.be.above(100);
   });
 
   it('reads what the general way reads when any byte of a usual batch is changed, left out, or repeated', () => {
-    const reader = createBatchReader(policies);
+    const reader = new BatchReader(policies);
     const [one, other] = ['r1', 'r2'].map((requestId) => item('dave', { limit: 10, window: '1m', requestId }));
     const usual = bodyOf(item('alice'), item('bob'), item('carol', { limit: 5, window: '1s', cost: 2 }), one!, other!);
     const edit = fc.tuple(fc.nat(usual.length - 1), fc.nat(2), fc.nat(255));
     fc.assert(
       fc.property(edit, ([at, kind, byte]) => {
-        expect(reader.read(usual)).not.to.equal(undefined);
+        expect(outcomeOf(reader, usual)).not.to.equal(undefined);
         const middle = kind === 0 ? [byte] : kind === 1 ? [] : [usual[at]!, usual[at]!];
         const body = Buffer.concat([usual.subarray(0, at), Buffer.from(middle), usual.subarray(at + 1)]);
-        const batch = reader.read(body);
-        if (batch !== undefined) expect(itemsOf(batch)).to.deep.equal(readGenerally(body, policies));
+        expect(outcomeOf(reader, body)).to.deep.equal(readGenerally(body, policies));
       }),
       { numRuns: 3_000 },
     );
   });
 
   it('parses the first of equal items only, and makes no object of the others', () => {
-    const reader = createBatchReader(WITHOUT_POLICIES);
+    const reader = new BatchReader(WITHOUT_POLICIES);
     const items = Array.from({ length: 1_000 }, (_, i) => item(`client ${i}`));
-    const batch = reader.read(bodyOf(...items))!;
+    const batch = readAll(reader, bodyOf(...items));
     expect(batch.size).to.equal(1_000);
     expect(items.filter((_, index) => batch.items[index]!.isObject)).to.deep.equal([items[0]]);
-    expect(reader.read(bodyOf(items[7]!))!.items[0]!.isObject).to.equal(false);
+    expect(readAll(reader, bodyOf(items[7]!)).items[0]!.isObject).to.equal(false);
   });
 
   it('makes no object of items that differ in their request ids, as those of the SDK', () => {
-    const reader = createBatchReader(WITHOUT_POLICIES);
+    const reader = new BatchReader(WITHOUT_POLICIES);
     const items = Array.from({ length: 100 }, (_, i) => {
       return item(`client ${i}`, { limit: 10, window: '1m', requestId: `id-${i}` });
     });
     const body = bodyOf(...items);
-    const batch = reader.read(body)!;
+    const batch = readAll(reader, body);
     expect(items.filter((_, index) => batch.items[index]!.isObject)).to.deep.equal([items[0]]);
     expect(batch.items.map(({ requestId }) => requestId)).to.deep.equal(items.map((_, i) => `id-${i}`));
     expect(itemsOf(batch)).to.deep.equal(readGenerally(body, WITHOUT_POLICIES));
   });
 
-  it('leaves to the general way what takes it longer: many different items, and clients that may be on a list', () => {
-    const reader = createBatchReader(WITHOUT_POLICIES);
-    const different = Array.from({ length: 9 }, (_, i) => item('a', { limit: i + 1, window: '1m' }));
-    expect(reader.read(bodyOf(...different))).to.equal(undefined);
-    expect(reader.read(bodyOf(...different.slice(1)))?.size).to.equal(8);
-    const listing = createBatchReader({ ...WITHOUT_POLICIES, listsClients: () => true });
-    expect(listing.read(bodyOf(item('a')))).to.equal(undefined);
+  it('takes a step for each new item, and one for all known ones', () => {
+    const reader = new BatchReader(WITHOUT_POLICIES);
+    const different = bodyOf(...Array.from({ length: 5 }, (_, i) => item('a', { limit: i + 1, window: '1m' })));
+    expect(countSteps(reader, different)).to.equal(5);
+    expect(countSteps(reader, different)).to.equal(1);
+    expect(countSteps(reader, bodyOf(item('a'), item('b'), item('c')))).to.equal(2);
   });
 
-  it('leaves an empty batch and one of more than a thousand to the general way, which refuses them', () => {
-    const reader = createBatchReader(WITHOUT_POLICIES);
-    expect(reader.read(bodyOf())).to.equal(undefined);
-    expect(reader.read(bodyOf(...new Array<string>(1_001).fill(item('a'))))).to.equal(undefined);
+  it('reads each item in the general way when a client may be on a list, even if a list comes in the middle', () => {
+    let listsClients = false;
+    const reader = new BatchReader({ ...WITHOUT_POLICIES, listsClients: () => listsClients });
+    const body = bodyOf(item('a', { limit: 9, window: '9s' }), item('b'), item('c'));
+    readAll(reader, bodyOf(item('a')));
+    const unread = reader.begin(body);
+    expect(unread.readSome()).to.equal(false);
+    listsClients = true;
+    while (!unread.readSome());
+    expect(unread.batch.items.every(({ isObject }) => isObject)).to.equal(true);
+    expect(countSteps(reader, body)).to.equal(3);
   });
 
-  it('leaves an item to the general way that is longer than any valid one, and parses it once', () => {
-    const body = (bytes: number): Buffer => {
-      const item = '{"clientId":"a","limit":1,"window":1}';
-      return Buffer.from(`{"requests":[${item.replace('"limit"', `${' '.repeat(bytes - item.length)}"limit"`)}]}`);
-    };
-    expect(createBatchReader(WITHOUT_POLICIES).read(body(8_192))?.size).to.equal(1);
-    expect(createBatchReader(WITHOUT_POLICIES).read(body(8_193))).to.equal(undefined);
-  });
-
-  it('is read item by item in the general way, as it would be as a whole', () => {
-    fc.assert(
-      fc.property(bodies, (body) => {
-        const whole = outcomeOf(() => {
-          const { requestId, requests } = readBatch(parseJson(body));
-          return [requestId, ...requests];
-        });
-        const parts = outcomeOf(() => {
-          const read = readItems(body);
-          const items = [...read.items];
-          return [read.batchId, ...items];
-        });
-        expect(parts).to.deep.equal(whole);
-      }),
-      { numRuns: 2_000 },
-    );
+  it('refuses what is no batch, and takes any white space', () => {
+    const reader = new BatchReader(WITHOUT_POLICIES);
     for (const text of ['', '[]', '{}', '{"requests":[]}', '{"requests":[1,]}', '{"requests":[,1]}', '{"requests":[1}'])
-      expect(
-        outcomeOf(() => [...readItems(Buffer.from(text)).items]),
-        text,
-      ).to.equal(undefined);
+      expect(outcomeOf(reader, Buffer.from(text)), text).to.equal(undefined);
     for (const text of ['{"requests":[1],"x":1}', '{"requests":[1]}}', '{"requests":[{]}', '{"x":1,"requests":[1]}'])
-      expect(
-        outcomeOf(() => [...readItems(Buffer.from(text)).items]),
-        text,
-      ).to.equal(undefined);
-    expect([...readItems(Buffer.from(' { "requests" : [ 1 , [2,{}] ,"a,]}" ] } ')).items]).to.deep.equal([
-      1,
-      [2, {}],
-      'a,]}',
-    ]);
+      expect(outcomeOf(reader, Buffer.from(text)), text).to.equal(undefined);
+    const spaced = Buffer.from(' { "requests" : [ 1 , [2,{}] ,"a,]}" ] } ');
+    expect(outcomeOf(reader, spaced)).to.deep.equal(readGenerally(spaced, WITHOUT_POLICIES));
     // More values than in a body that is parsed as a whole.
-    const large = readItems(Buffer.from(`{"requests":[${Array(1_000).fill(item('a')).join()}],"requestId":"b"}`));
-    expect([...large.items]).to.have.lengthOf(1_000);
-    expect(large.batchId).to.equal('b');
-    const { most, items } = readItems(Buffer.from('{"requests":[1,2,3]}'));
-    expect(most).to.be.at.least([...items].length);
+    const large = Buffer.from(`{"requests":[${Array(1_000).fill(item('a')).join()}],"requestId":"b"}`);
+    const { size, batchId } = readAll(reader, large);
+    expect({ size, batchId }).to.deep.equal({ size: 1_000, batchId: 'b' });
   });
 
   it('has at most 256 values in each item, so that none takes long to parse', () => {
-    const values = (count: number): Buffer => Buffer.from(`{"requests":[1,[${Array(count).fill('{}').join()}],2]}`);
-    expect([...readItems(values(128)).items]).to.have.lengthOf(3);
-    const [first, long, last] = [...readItems(values(129)).items];
-    expect([first, last]).to.deep.equal([1, 2]);
-    expect(long).to.be.instanceOf(TokenringError).with.property('expected', 'at most 256 values');
+    const reader = new BatchReader(WITHOUT_POLICIES);
+    const expectedOf = (count: number): unknown => {
+      const body = Buffer.from(`{"requests":[1,[${Array(count).fill('{}').join()}],2]}`);
+      const { items } = readAll(reader, body);
+      expect(items).to.have.lengthOf(3);
+      return items[1]!.error!.expected;
+    };
+    expect(expectedOf(128)).not.to.equal('at most 256 values');
+    expect(expectedOf(129)).to.equal('at most 256 values');
     const names = Array.from({ length: 5_000 }, (_, i) => `"${i}":0`).join();
     for (const text of [`{${names}}`, `{"requests":[1],${names}}`])
-      expect(() => [...readItems(Buffer.from(text)).items])
+      expect(() => readAll(reader, Buffer.from(text)))
         .to.throw(TokenringError)
         .with.property('expected', 'at most 4096 values');
-    const many = Buffer.from(`{"requests":[${Array(1_001).fill('1').join()}]}`);
-    expect(() => [...readItems(many).items])
-      .to.throw(TokenringError)
-      .with.property('field', 'requests');
+    for (const item of ['1', '{"clientId":"a","limit":1,"window":1}'])
+      expect(() => readAll(reader, Buffer.from(`{"requests":[${Array(1_001).fill(item).join()}]}`)))
+        .to.throw(TokenringError)
+        .with.property('field', 'requests');
   });
 
   it('is spared the items beyond a thousand: looking at each of them takes long', () => {

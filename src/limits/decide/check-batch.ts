@@ -223,11 +223,4 @@ export function decideAlone(decider: BatchDecider, check: Check): Decision | Pro
   return item.error === undefined ? item.decision : Promise.reject(item.error);
 }
 
-const NOTHING: CheckParams = {
-  rules: [],
-  cost: 1,
-  peek: false,
-  replicated: false,
-  reservation: undefined,
-  terms: undefined,
-};
+const NOTHING: CheckParams = createCheck({ clientId: '', hashHigh: 0, hashLow: 0 }, []);

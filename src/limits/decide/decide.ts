@@ -78,6 +78,15 @@ export function createCheck(
   return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms, trace };
 }
 
+/**
+ * What a check asks, for other clients that ask the same.
+ * @returns `undefined` if the parameters depend on the client
+ */
+export function sharedParams({ rules, cost, peek, replicated, reservation, terms }: Check): CheckParams | undefined {
+  if (reservation !== undefined || terms !== undefined) return undefined;
+  return { rules, cost, peek, replicated, reservation, terms };
+}
+
 /** The state of one of several limits after a decision. */
 export interface LimitStats {
   readonly algorithm: Algorithm;

@@ -1,11 +1,13 @@
 import { isUtf8 } from 'node:buffer';
 import type { Policies } from '../../policy/active-policies.js';
 import { CheckBatch } from '../../limits/decide/check-batch.js';
+import { sharedParams, type CheckParams } from '../../limits/decide/decide.js';
+import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { TokenringError } from '../../lib/error.js';
+import { KnownShapes } from '../../lib/known-shapes.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
-import { allowReply, type DecisionReply } from './decision-writer.js';
+import { allowReply, type DecisionReply, type Question } from './decision-writer.js';
 import { createFrameReader } from './frame.js';
-import { createKnownQuestions } from './known-questions.js';
 import { QUESTIONS } from './questions.js';
 import { ErrorText } from './value.js';
 
@@ -13,6 +15,14 @@ import { ErrorText } from './value.js';
 const MAX_GENERAL = 64;
 /** A usual question is longer. A chunk of shorter ones is decided as several batches. */
 const QUESTION_BYTES = 40;
+/** Shapes of questions that are remembered, and the bytes of one. */
+const MAX_SHAPES = 16;
+const MAX_SHAPE_BYTES = 512;
+const CR = 0x0d;
+const LF = 0x0a;
+const ZERO = 0x30;
+/** Digits of the length of a client id. */
+const MAX_DIGITS = 3;
 
 /** The questions of several commands in order. */
 interface Questions {
@@ -34,72 +44,65 @@ export type Read =
   | { readonly kind: 'refused'; readonly error: TokenringError }
   | { readonly kind: 'broken'; readonly text: string };
 
-interface CommandReader {
-  /**
-   * Reads the commands at `at`: as many questions as there are, or one other command.
-   * @param single whether a question is a command like any other
-   */
-  read(bytes: Buffer, at: number, single?: boolean): Read;
-  /** Place behind what was read last. */
-  end(): number;
+/** The meaning of a question, apart from its client. */
+interface QuestionShape {
+  readonly params: CheckParams;
+  readonly reply: DecisionReply;
+}
+
+/** The client of a question stands behind its length and CRLF. */
+class QuestionShapes extends KnownShapes<QuestionShape> {
+  protected override findId(bytes: Buffer, at: number): boolean {
+    let next = at;
+    let length = 0;
+    for (let digits = 0; digits < MAX_DIGITS; digits += 1, next += 1) {
+      const digit = bytes[next]! - ZERO;
+      if (!(digit >= 0 && digit <= 9) || (digits > 0 && length === 0)) break;
+      length = 10 * length + digit;
+    }
+    if (length === 0 || length > MAX_CLIENT_ID_BYTES || bytes[next] !== CR || bytes[next + 1] !== LF) return false;
+    this.idStart = next + 2;
+    this.idEnd = this.idStart + length;
+    return isPlain(bytes, this.idStart, this.idEnd);
+  }
 }
 
 /** Takes a place of a batch whose answer is the reply itself. */
 const REFUSED = new TokenringError('invalid_request');
 
-export function createCommandReader(policies: Policies): CommandReader {
-  const frames = createFrameReader();
-  const { frame } = frames;
-  const known = createKnownQuestions();
-  let end = 0;
+/**
+ * Reads the commands of all connections. Most questions are equal apart from the client, so their shapes are remembered.
+ * A test compares both ways.
+ */
+export class CommandReader {
+  /** Place behind what was read last. */
+  endAt = 0;
+  private readonly frames = createFrameReader();
+  private readonly shapes = new QuestionShapes(MAX_SHAPES, MAX_SHAPE_BYTES);
 
-  function textsOf(bytes: Buffer): string[] {
-    const texts: string[] = [];
-    for (let i = 0; i < frame.count; i += 1) texts.push(bytes.toString('utf8', frame.starts[i], frame.ends[i]));
-    return texts;
-  }
+  constructor(private readonly policies: Policies) {}
 
-  /** Reads a question in the general way, and adds it to the batch. */
-  function addQuestion(bytes: Buffer, at: number, name: string, batch: CheckBatch): DecisionReply | ErrorText {
-    try {
-      if (!isUtf8(bytes.subarray(at, frame.end))) throw notUtf8();
-      const question = QUESTIONS.get(name)!(textsOf(bytes), policies);
-      if (question instanceof ErrorText) {
-        batch.addError(REFUSED);
-        return question;
-      }
-      batch.add(question.check);
-      known.remember(bytes, at, frame, question);
-      return question.reply;
-    } catch (error) {
-      if (!(error instanceof TokenringError)) throw error;
-      batch.addError(error);
-      return allowReply;
-    }
-  }
-
-  function other(bytes: Buffer, at: number, name: string): Read {
-    end = frame.end;
-    if (!isUtf8(bytes.subarray(at, end))) return { kind: 'refused', error: notUtf8() };
-    return { kind: 'command', name, args: textsOf(bytes), isLine: frame.isLine };
-  }
-
-  function read(bytes: Buffer, from: number, single = false): Read {
+  /**
+   * Reads the commands at `from`: as many questions as there are, or one other command.
+   * @param single whether a question is a command like any other
+   */
+  read(bytes: Buffer, from: number, single = false): Read {
+    const { frames, shapes } = this;
+    const { frame } = frames;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const capacity = Math.min(MAX_BATCH, Math.ceil((bytes.length - from) / QUESTION_BYTES));
-    const mayKnow = !single && !policies.listsClients();
+    const mayKnow = !single && !this.policies.listsClients();
     const replies: (DecisionReply | ErrorText)[] = [];
     let batch: CheckBatch | undefined;
     let general = 0;
     let at = from;
     let last: Read | undefined;
     while (last === undefined && replies.length < capacity && general < MAX_GENERAL && at < bytes.length) {
-      const question = mayKnow ? known.recall(bytes, view, at) : undefined;
-      if (question !== undefined) {
-        const { idStart, idEnd } = known.place;
-        (batch ??= new CheckBatch(bytes)).addBytes(idStart, idEnd, question.params);
-        replies.push(question.reply);
-        at = known.place.end;
+      const shape = mayKnow ? shapes.find(bytes, view, at) : undefined;
+      if (shape !== undefined) {
+        (batch ??= new CheckBatch(bytes)).addBytes(shapes.idStart, shapes.idEnd, shape.params);
+        replies.push(shape.reply);
+        at = shapes.end;
         continue;
       }
       const done = frames.read(bytes, at);
@@ -108,22 +111,68 @@ export function createCommandReader(policies: Policies): CommandReader {
       else if (frame.count > 0) {
         const name = bytes.toString('latin1', frame.starts[0], frame.ends[0]).toUpperCase();
         if (!single && QUESTIONS.has(name)) {
-          replies.push(addQuestion(bytes, at, name, (batch ??= new CheckBatch(bytes))));
+          replies.push(this.addQuestion(bytes, at, name, (batch ??= new CheckBatch(bytes))));
           general += 1;
-        } else if (batch === undefined) return other(bytes, at, name);
+        } else if (batch === undefined) return this.readOther(bytes, at, name);
         else break;
       }
       if (done === 'complete') at = frame.end;
     }
-    end = at;
+    this.endAt = at;
     if (batch !== undefined) return { kind: 'questions', batch, replies, general };
     return last ?? { kind: 'incomplete', needed: 1 };
   }
 
-  return {
-    read,
-    end: () => end,
-  };
+  /** Reads a question in the general way, and adds it to the batch. */
+  private addQuestion(bytes: Buffer, at: number, name: string, batch: CheckBatch): DecisionReply | ErrorText {
+    try {
+      if (!isUtf8(bytes.subarray(at, this.frames.frame.end))) throw notUtf8();
+      const question = QUESTIONS.get(name)!(this.texts(bytes), this.policies);
+      if (question instanceof ErrorText) {
+        batch.addError(REFUSED);
+        return question;
+      }
+      batch.add(question.check);
+      this.remember(bytes, at, question);
+      return question.reply;
+    } catch (error) {
+      if (!(error instanceof TokenringError)) throw error;
+      batch.addError(error);
+      return allowReply;
+    }
+  }
+
+  private readOther(bytes: Buffer, at: number, name: string): Read {
+    const { end, isLine } = this.frames.frame;
+    this.endAt = end;
+    if (!isUtf8(bytes.subarray(at, end))) return { kind: 'refused', error: notUtf8() };
+    return { kind: 'command', name, args: this.texts(bytes), isLine };
+  }
+
+  /** The arguments of the command that was read last. */
+  private texts(bytes: Buffer): string[] {
+    const { count, starts, ends } = this.frames.frame;
+    const texts: string[] = [];
+    for (let i = 0; i < count; i += 1) texts.push(bytes.toString('utf8', starts[i], ends[i]));
+    return texts;
+  }
+
+  /** Remembers the shape of the question at `at`, unless its meaning depends on its client. */
+  private remember(bytes: Buffer, at: number, { check, reply }: Question): void {
+    const { isLine, starts, ends, end } = this.frames.frame;
+    const params = sharedParams(check);
+    if (isLine || params === undefined || check.requestId !== undefined) return;
+    const [idStart, idEnd] = [starts[1]!, ends[1]!];
+    if (!isPlain(bytes, idStart, idEnd)) return;
+    const dollar = bytes.lastIndexOf('$', idStart - 1);
+    this.shapes.add(bytes.subarray(at, dollar + 1), bytes.subarray(idEnd, end), { params, reply });
+  }
+}
+
+/** Whether the bytes are printable ASCII, so that they are the same text in each encoding. */
+function isPlain(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at += 1) if (!(bytes[at]! >= 0x20 && bytes[at]! <= 0x7e)) return false;
+  return true;
 }
 
 function notUtf8(): TokenringError {

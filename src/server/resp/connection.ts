@@ -5,7 +5,7 @@ import type { Connection, OpenConnection } from '../edge/connections.js';
 import { notJoined, type ServerContext } from '../edge/server-context.js';
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import { WriterPool } from '../edge/writer-pool.js';
-import { createCommandReader, type Read } from './command-reader.js';
+import { CommandReader, type Read } from './command-reader.js';
 import type { Commands } from './commands.js';
 import { createDecisionWriter } from './decision-writer.js';
 import { createSession } from './session.js';
@@ -36,7 +36,7 @@ type Questions = Extract<Read, { kind: 'questions' }>;
 export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket, open: OpenConnection) => Connection {
   const { context, commands, hasJoined, isDraining } = deps;
   const { access, arriving, counters, elapsedMs, limiter, turns, admission } = context;
-  const reader = createCommandReader(context.policies);
+  const reader = new CommandReader(context.policies);
   const writer = createDecisionWriter(counters);
   const pool = new WriterPool();
 
@@ -232,8 +232,8 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
           }
           left = COMMANDS_A_STEP;
         }
-        const bytes = input.subarray(at, reader.end());
-        at = reader.end();
+        const bytes = input.subarray(at, reader.endAt);
+        at = reader.endAt;
         // The rest of the input must be there before a command that waits goes on.
         if (step(read, bytes) !== 'next') break;
         if (replayed.length > 0) {

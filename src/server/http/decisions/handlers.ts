@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
-import { batchItemId } from '../../../limits/batch-item-id.js';
 import { CheckBatch, type BatchItem } from '../../../limits/decide/check-batch.js';
 import { waitingBatchBytes } from '../../../limits/heap-bytes.js';
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
@@ -12,7 +11,7 @@ import { readJsonBody } from '../body.js';
 import { GATEWAYS, readGatewayCheck, type Gateway, type GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../../lib/error.js';
-import { createBatchReader, readItems, type BatchItems } from '../../validate/batch-reader.js';
+import { BatchReader, type UnreadBatch } from '../../validate/batch-reader.js';
 import { readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
@@ -71,14 +70,14 @@ export class DecisionEndpoints implements DecisionHandlers {
   readonly check: DecisionHandlers['check'];
   readonly direct: NonNullable<DecisionHandlers['direct']>;
   private readonly writer: AnswerWriter;
-  private readonly batchReader: ReturnType<typeof createBatchReader>;
+  private readonly batchReader: BatchReader;
 
   constructor(
     private readonly context: ServerContext,
     private readonly deniedStatus: 200 | 429,
   ) {
     this.writer = new AnswerWriter(context.counters);
-    this.batchReader = createBatchReader(context.policies);
+    this.batchReader = new BatchReader(context.policies);
     this.check = {
       nginx: (req, res) => this.receiveHeaders(req, res, GATEWAYS.nginx),
       forwardAuth: (req, res) => this.receiveHeaders(req, res, GATEWAYS.forwardAuth),
@@ -104,11 +103,10 @@ export class DecisionEndpoints implements DecisionHandlers {
       }),
   };
 
-  /** Its checks, or its items, which are still to be parsed and validated. */
-  private readonly many: BodyEndpoint<CheckBatch | BatchItems> = {
+  private readonly many: BodyEndpoint<UnreadBatch> = {
     maxBytes: MAX_BATCH_BYTES,
-    read: (body) => this.batchReader.read(body) ?? readItems(body),
-    answer: (asked, send, startMs, trace) => this.answerBatch(asked, send, startMs, trace),
+    read: (body) => this.batchReader.begin(body),
+    answer: (unread, send, startMs, trace) => this.answerBatch(unread, send, startMs, trace),
   };
 
   /** Answers a request that node:http reads. */
@@ -245,34 +243,16 @@ export class DecisionEndpoints implements DecisionHandlers {
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
   private answerBatch(
-    asked: CheckBatch | BatchItems,
+    unread: UnreadBatch,
     send: Send,
     startMs: number,
     trace: TraceContext | undefined,
   ): Promise<void> | undefined {
-    const { admission, policies, turns } = this.context;
+    const { admission, turns } = this.context;
     admission.requireRoom('batch');
-    if (asked instanceof CheckBatch) return this.decideBatch(asked, trace, send, startMs);
-    const batch = new CheckBatch();
-    const readSome = (): boolean => {
-      // One a step, as an item that is not valid may take a ms.
-      const item = asked.items.next();
-      if (item.done === true) return true;
-      const { batchId } = asked;
-      batch.batchId = batchId;
-      const itemId = batchId === undefined ? undefined : batchItemId(batchId, batch.size);
-      try {
-        if (item.value instanceof TokenringError) throw item.value;
-        batch.add(readCheck(item.value, policies, itemId));
-      } catch (error) {
-        if (!(error instanceof TokenringError)) throw error;
-        batch.addError(error);
-      }
-      return false;
-    };
-    const read = turns.runSteps('decision', readSome);
-    const decide = (): Promise<void> | undefined => this.decideBatch(batch, trace, send, startMs);
-    return after(read && admission.charge(UNREAD_ITEM_BYTES * asked.most, read), decide);
+    const read = turns.runSteps('decision', () => unread.readSome());
+    const decide = (): Promise<void> | undefined => this.decideBatch(unread.batch, trace, send, startMs);
+    return after(read && admission.charge(UNREAD_ITEM_BYTES * unread.maxItems, read), decide);
   }
 
   private decideBatch(
