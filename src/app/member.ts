@@ -6,9 +6,9 @@ import { ClusterNode, type ClusterNodeOptions } from '../node/node.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { Log } from '../lib/log.js';
 import type { ProcessReport } from '../protocol/messages.js';
-import { openLmdbStore } from '../store/lmdb.js';
+import { LmdbStore } from '../store/lmdb.js';
 import { parseRedisAddress } from '../store/redis-address.js';
-import { openRedisStore } from '../store/redis.js';
+import { RedisStore } from '../store/redis.js';
 import type { Store } from '../store/store.js';
 import type { PolicyDocument } from '../policy/policy-document.js';
 import type { Registry } from '../membership/registry.js';
@@ -147,8 +147,8 @@ export async function createMember(options: MemberSettings): Promise<Member> {
 async function openStore(address: string, log: Log): Promise<Store | undefined> {
   const parts = { log, clock: systemClock, timers: systemTimers, wallMs: Date.now };
   if (address === 'memory') return undefined;
-  if (address.startsWith('lmdb:')) return openLmdbStore(parts, { path: address.slice('lmdb:'.length) });
-  return openRedisStore(parts, parseRedisAddress(address)!);
+  if (address.startsWith('lmdb:')) return LmdbStore.open(address.slice('lmdb:'.length), parts);
+  return RedisStore.open(parseRedisAddress(address)!, parts);
 }
 
 /** Waits for the work, but no longer than `graceMs`. */

@@ -1,4 +1,4 @@
-import { FileFailure, openLmdbFile, type LmdbFile } from './lmdb-file.js';
+import { FileFailure, LmdbFile } from './lmdb-file.js';
 import type { Reply, Request } from './lmdb-protocol.js';
 
 /**
@@ -10,7 +10,7 @@ let file: LmdbFile | undefined;
 function answer(request: Request): Reply {
   try {
     if (request.op === 'open') {
-      file ??= openLmdbFile(request.path);
+      file ??= new LmdbFile(request.path);
       return { kind: 'opened', members: file.members(), warnings: file.warnings };
     }
     if (file === undefined) throw new FileFailure('other', 'the file is not open');

@@ -42,27 +42,6 @@ export class FileFailure extends Error {
   }
 }
 
-/**
- * One LMDB file. All operations block, since lmdb's asynchronous transactions never end here (3.5.6 on Node 20 and 24),
- * so it needs a process of its own. Other processes of this machine may have the same file open.
- */
-export interface LmdbFile {
-  /** What the operator should know of the file as it was found. */
-  readonly warnings: readonly string[];
-  /** Members of the ring at the last write. */
-  members(): readonly string[];
-  /** @throws FileFailure */
-  load(after: string | undefined, nowMs: number): Extract<Reply, { kind: 'loaded' }>;
-  /** Merges all clients or none. @throws FileFailure */
-  write(request: Extract<Request, { op: 'write' }>): Extract<Reply, { kind: 'written' }>;
-  /**
-   * Removes expired records among the next 1,000. After the last record, it starts again at the first.
-   * @throws FileFailure
-   */
-  sweep(nowMs: number): Extract<Reply, { kind: 'swept' }>;
-  close(): Promise<void>;
-}
-
 const OPTIONS = {
   // The path names the file itself, not a folder, whatever its extension.
   noSubdir: true,
@@ -74,94 +53,123 @@ const OPTIONS = {
   overlappingSync: false,
 } as const;
 
-/** @throws FileFailure */
-export function openLmdbFile(path: string): LmdbFile {
-  let members: readonly string[] = [];
-  const warnings: string[] = [];
-  for (const file of [path, `${path}-lock`]) {
-    const problem = makePrivate(file);
-    if (problem !== undefined) warnings.push(problem);
-  }
-  const db = guarded(() => {
-    const opened = open<Buffer, Buffer>({ ...OPTIONS, path });
-    const head = readHead(opened, path);
-    members = head.members;
-    if (head.rebuilt) warnings.push(`${path} had no valid head; rebuilt it, without the members of the last ring`);
-    return opened;
-  });
-  const opened = fileAt(path);
-  let unreadable = 0;
-  let swept: Buffer = FIRST_CLIENT;
+/**
+ * One LMDB file. All operations block, since lmdb's asynchronous transactions never end here (3.5.6 on Node 20 and 24),
+ * so it needs a process of its own. Other processes of this machine may have the same file open.
+ */
+export class LmdbFile {
+  /** What the operator should know of the file as it was found. */
+  readonly warnings: readonly string[];
+  private readonly db: RootDatabase<Buffer, Buffer>;
+  /** Identity of the file that is open. */
+  private readonly opened: string | undefined;
+  private ringMembers: readonly string[];
+  private unreadable = 0;
+  private swept: Buffer = FIRST_CLIENT;
 
-  return {
-    warnings,
-    members: () => members,
-    load: (after, nowMs) =>
-      guarded(() => {
-        const clients: ClientSnapshot[] = [];
-        const start = after === undefined ? FIRST_CLIENT : next(Buffer.from(after, 'latin1'));
-        let last: string | undefined;
-        let read = 0;
-        for (const { key, value } of db.getRange({ start, end: AFTER_CLIENTS, limit: MAX_READ })) {
-          read += 1;
-          last = bufferOf(key).toString('latin1');
-          const record = tryRecord(value);
-          if (record === undefined) unreadable += 1;
-          else if (record.restAtMs > nowMs) {
-            const client = recall(record, nowMs);
-            if (client[1].length > 0) clients.push(client);
-          }
-          if (clients.length === CHUNK) break;
+  /** Opens the file, or creates it. @throws FileFailure */
+  constructor(private readonly path: string) {
+    const problems = [path, `${path}-lock`].map(makePrivate);
+    const { db, head } = guarded(() => {
+      const opened = open<Buffer, Buffer>({ ...OPTIONS, path });
+      return { db: opened, head: readHead(opened, path) };
+    });
+    if (head.rebuilt) problems.push(`${path} had no valid head; rebuilt it, without the members of the last ring`);
+    this.warnings = problems.filter((problem) => problem !== undefined);
+    this.db = db;
+    this.ringMembers = head.members;
+    this.opened = fileAt(path);
+  }
+
+  /** Members of the ring at the last write. */
+  members(): readonly string[] {
+    return this.ringMembers;
+  }
+
+  /** @throws FileFailure */
+  load(after: string | undefined, nowMs: number): Extract<Reply, { kind: 'loaded' }> {
+    return guarded(() => {
+      const clients: ClientSnapshot[] = [];
+      const start = after === undefined ? FIRST_CLIENT : next(Buffer.from(after, 'latin1'));
+      let last: string | undefined;
+      let read = 0;
+      for (const { key, value } of this.db.getRange({ start, end: AFTER_CLIENTS, limit: MAX_READ })) {
+        read += 1;
+        last = bufferOf(key).toString('latin1');
+        const record = tryRecord(value);
+        if (record === undefined) this.unreadable += 1;
+        else if (record.restAtMs > nowMs) {
+          const client = recall(record, nowMs);
+          if (client[1].length > 0) clients.push(client);
         }
-        const more = clients.length === CHUNK || read === MAX_READ;
-        return { kind: 'loaded', clients: encodeClients(clients), after: more ? last : undefined, unreadable };
-      }),
-    write: ({ time: { earliestMs, latestMs }, clients, forgotten, members: others = members }) =>
-      guarded(() => {
-        // A removed file stays open in this process. Data written to it is lost when the process ends.
-        if (fileAt(path) !== opened) throw new FileFailure('gone', `${path} was removed`);
-        db.transactionSync(() => {
-          if (others.join() !== members.join()) db.putSync(HEAD, encodeHead(others));
-          for (const clientId of forgotten) {
-            const key = keyOf(clientId);
-            const before = db.get(key);
-            if (before !== undefined && !isLater(tryRecord(before)?.atMs ?? 0, latestMs)) db.removeSync(key);
-          }
-          for (const [clientId, buckets] of decodeClients(clients)) {
-            const key = keyOf(clientId);
-            const before = db.get(key);
-            const stored = before && tryRecord(before);
-            if (before !== undefined && stored === undefined) unreadable += 1;
-            const merged = nextRecord(stored, [clientId, buckets], earliestMs, latestMs);
-            if (merged !== undefined) db.putSync(key, merged.bytes);
-          }
-        });
-        members = others;
-        return { kind: 'written', unreadable };
-      }),
-    sweep: (nowMs) =>
-      guarded(() => {
-        const expired: Buffer[] = [];
-        let read = 0;
-        for (const { key, value } of db.getRange({ start: swept, end: AFTER_CLIENTS, limit: SWEEP })) {
-          read += 1;
-          swept = next(bufferOf(key));
-          const restAtMs = tryRecord(value)?.restAtMs;
-          if (restAtMs !== undefined && restAtMs <= nowMs) expired.push(bufferOf(key));
+        if (clients.length === CHUNK) break;
+      }
+      const more = clients.length === CHUNK || read === MAX_READ;
+      const { unreadable } = this;
+      return { kind: 'loaded', clients: encodeClients(clients), after: more ? last : undefined, unreadable };
+    });
+  }
+
+  /** Merges all clients or none. @throws FileFailure */
+  write(request: Extract<Request, { op: 'write' }>): Extract<Reply, { kind: 'written' }> {
+    const { time, clients, forgotten, members = this.ringMembers } = request;
+    const { earliestMs, latestMs } = time;
+    const { db, path } = this;
+    return guarded(() => {
+      // A removed file stays open in this process. Data written to it is lost when the process ends.
+      if (fileAt(path) !== this.opened) throw new FileFailure('gone', `${path} was removed`);
+      db.transactionSync(() => {
+        if (members.join() !== this.ringMembers.join()) db.putSync(HEAD, encodeHead(members));
+        for (const clientId of forgotten) {
+          const key = keyOf(clientId);
+          const before = db.get(key);
+          if (before !== undefined && !isLater(tryRecord(before)?.atMs ?? 0, latestMs)) db.removeSync(key);
         }
-        if (read < SWEEP) swept = FIRST_CLIENT;
-        if (expired.length === 0) return { kind: 'swept' };
-        db.transactionSync(() => {
-          for (const key of expired) {
-            // Another process may have written it meanwhile.
-            const value = db.get(key);
-            if (value !== undefined && (tryRecord(value)?.restAtMs ?? 0) <= nowMs) db.removeSync(key);
-          }
-        });
-        return { kind: 'swept' };
-      }),
-    close: () => db.close(),
-  };
+        for (const [clientId, buckets] of decodeClients(clients)) {
+          const key = keyOf(clientId);
+          const before = db.get(key);
+          const stored = before && tryRecord(before);
+          if (before !== undefined && stored === undefined) this.unreadable += 1;
+          const merged = nextRecord(stored, [clientId, buckets], earliestMs, latestMs);
+          if (merged !== undefined) db.putSync(key, merged.bytes);
+        }
+      });
+      this.ringMembers = members;
+      return { kind: 'written', unreadable: this.unreadable };
+    });
+  }
+
+  /**
+   * Removes expired records among the next 1,000. After the last record, it starts again at the first.
+   * @throws FileFailure
+   */
+  sweep(nowMs: number): Extract<Reply, { kind: 'swept' }> {
+    const { db } = this;
+    return guarded(() => {
+      const expired: Buffer[] = [];
+      let read = 0;
+      for (const { key, value } of db.getRange({ start: this.swept, end: AFTER_CLIENTS, limit: SWEEP })) {
+        read += 1;
+        this.swept = next(bufferOf(key));
+        const restAtMs = tryRecord(value)?.restAtMs;
+        if (restAtMs !== undefined && restAtMs <= nowMs) expired.push(bufferOf(key));
+      }
+      if (read < SWEEP) this.swept = FIRST_CLIENT;
+      if (expired.length === 0) return { kind: 'swept' };
+      db.transactionSync(() => {
+        for (const key of expired) {
+          // Another process may have written it meanwhile.
+          const value = db.get(key);
+          if (value !== undefined && (tryRecord(value)?.restAtMs ?? 0) <= nowMs) db.removeSync(key);
+        }
+      });
+      return { kind: 'swept' };
+    });
+  }
+
+  close(): Promise<void> {
+    return this.db.close();
+  }
 }
 
 /**

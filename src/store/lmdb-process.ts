@@ -1,4 +1,4 @@
-import { fork } from 'node:child_process';
+import { fork, type ChildProcess } from 'node:child_process';
 import here from './here.cjs';
 import type { Reply, Request } from './lmdb-protocol.js';
 
@@ -8,50 +8,57 @@ const CRASHES: ReadonlySet<string | null> = new Set(['SIGBUS', 'SIGSEGV', 'SIGAB
 export type Answer = Reply | { readonly kind: 'ended'; readonly signal: string | null } | { readonly kind: 'timeout' };
 
 /** One run of the child process that has the LMDB file open. Takes one request at a time. */
-export interface LmdbProcess {
-  ask(request: Request, timeoutMs: number): Promise<Answer>;
+export class LmdbProcess {
+  private readonly child = start();
+  private resolveAnswer: ((answer: Answer) => void) | undefined;
+  private ended: Answer | undefined;
+
+  constructor() {
+    this.child.on('message', (reply: Reply) => this.resolveAnswer?.(reply));
+    this.child.on('exit', (_, signal) => this.end(signal));
+    this.child.on('error', () => this.end(null));
+  }
+
+  async ask(request: Request, timeoutMs: number): Promise<Answer> {
+    if (this.ended !== undefined) return this.ended;
+    let timer: NodeJS.Timeout | undefined;
+    const answer = await new Promise<Answer>((resolve) => {
+      this.resolveAnswer = resolve;
+      timer = setTimeout(() => resolve({ kind: 'timeout' }), timeoutMs);
+      this.child.send(request, (error) => error !== null && this.end(this.child.signalCode));
+    });
+    this.resolveAnswer = undefined;
+    clearTimeout(timer);
+    return answer;
+  }
+
   /** Resolves when the process has ended by itself. */
-  stop(): Promise<void>;
-  kill(): void;
+  async stop(): Promise<void> {
+    const { child } = this;
+    if (this.ended !== undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    child.disconnect();
+    await exited;
+  }
+
+  /** A process that hangs in a read of a dead disk ends when that read does. */
+  kill(): void {
+    this.child.kill('SIGKILL');
+  }
+
+  private end(signal: string | null): void {
+    this.ended ??= { kind: 'ended', signal };
+    this.resolveAnswer?.(this.ended);
+  }
 }
 
-export function startLmdbProcess(): LmdbProcess {
+function start(): ChildProcess {
   const script = here.replace(/here\.c([jt]s)$/, 'lmdb-child.$1');
   const child = fork(script, { serialization: 'advanced', stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   // The servers keep the program running, not this process.
   child.unref();
   child.channel?.unref();
-  let resolveAnswer: ((answer: Answer) => void) | undefined;
-  let ended: Answer | undefined;
-  const end = (signal: string | null): void => {
-    ended ??= { kind: 'ended', signal };
-    resolveAnswer?.(ended);
-  };
-  child.on('message', (reply: Reply) => resolveAnswer?.(reply));
-  child.on('exit', (_, signal) => end(signal));
-  child.on('error', () => end(null));
-  return {
-    async ask(request, timeoutMs) {
-      if (ended !== undefined) return ended;
-      let timer: NodeJS.Timeout | undefined;
-      const answer = await new Promise<Answer>((resolve) => {
-        resolveAnswer = resolve;
-        timer = setTimeout(() => resolve({ kind: 'timeout' }), timeoutMs);
-        child.send(request, (error) => error !== null && end(child.signalCode));
-      });
-      resolveAnswer = undefined;
-      clearTimeout(timer);
-      return answer;
-    },
-    async stop() {
-      if (ended !== undefined || child.exitCode !== null || child.signalCode !== null) return;
-      const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-      child.disconnect();
-      await exited;
-    },
-    // A process that hangs in a read of a dead disk ends when that read does.
-    kill: () => void child.kill('SIGKILL'),
-  };
+  return child;
 }
 
 /** Explains why the process cannot be used any more, and the state of its file; `undefined` if it can continue. */

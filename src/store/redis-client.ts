@@ -12,99 +12,91 @@ export function defineScript(text: string): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }
 
-/** Sends commands to a single Redis, a cluster, or a primary behind sentinels. All reject within `timeoutMs`. */
-export interface RedisClient {
-  run(script: Script, keys: readonly string[], args: readonly string[]): Promise<unknown>;
-  /** Like `run`, for scripts whose arguments and answers are bytes. Numbers stay numbers. */
-  runBytes(script: Script, keys: readonly string[], args: readonly (string | Buffer)[]): Promise<unknown>;
-  get(key: string): Promise<string | null>;
-  setNew(key: string, value: string): Promise<void>;
-  /** Lists all keys with a prefix, in chunks. A key may come more than once. */
-  scan(prefix: string): AsyncIterable<string[]>;
-  /** Drops the connections and the commands that wait on them, and connects again. */
-  reconnect(): void;
-  close(): Promise<void>;
-}
-
 const CONNECT_TIMEOUT_MS = 2_000;
 const MAX_RETRY_MS = 1_000;
 /** Keys that one step of a scan reads. */
 const SCAN = 1_000;
 
-export function connectRedis(address: RedisAddress, { timeoutMs }: { timeoutMs: number }): RedisClient {
-  const redis = connect(address, timeoutMs);
+/** Sends commands to a single Redis, a cluster, or a primary behind sentinels. All reject within `timeoutMs`. */
+export class RedisClient {
+  private readonly redis: Redis | Cluster;
   /** The last connection error, until a connection is made. */
-  let trouble: Refusal | undefined;
-  // An error event without a listener would end the program.
-  redis.on('error', (error: Refusal) => (trouble = error));
-  redis.on('node error', (error: Refusal) => (trouble = error));
-  redis.on('ready', () => (trouble = undefined));
+  private trouble: Refusal | undefined;
 
-  /**
-   * Replaces the error with that of the connection. Without a connection, ioredis rejects commands without a reason.
-   */
-  async function explained<T>(work: Promise<T>): Promise<T> {
+  constructor(address: RedisAddress, timeoutMs: number) {
+    this.redis = connect(address, timeoutMs);
+    // An error event without a listener would end the program.
+    this.redis.on('error', (error: Refusal) => (this.trouble = error));
+    this.redis.on('node error', (error: Refusal) => (this.trouble = error));
+    this.redis.on('ready', () => (this.trouble = undefined));
+  }
+
+  async run({ text, sha }: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    try {
+      return await this.explained(this.redis.evalsha(sha, keys.length, ...keys, ...args));
+    } catch (error) {
+      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
+      return this.redis.eval(text, keys.length, ...keys, ...args);
+    }
+  }
+
+  /** Like `run`, for scripts whose arguments and answers are bytes. Numbers stay numbers. */
+  async runBytes({ text, sha }: Script, keys: readonly string[], args: readonly (string | Buffer)[]): Promise<unknown> {
+    try {
+      return await this.explained(this.redis.callBuffer('evalsha', sha, keys.length, ...keys, ...args));
+    } catch (error) {
+      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
+      return this.redis.callBuffer('eval', text, keys.length, ...keys, ...args);
+    }
+  }
+
+  get(key: string): Promise<string | null> {
+    return this.explained(this.redis.get(key));
+  }
+
+  async setNew(key: string, value: string): Promise<void> {
+    await this.redis.set(key, value, 'NX');
+  }
+
+  /** Lists all keys with a prefix, in chunks. A key may come more than once. */
+  async *scan(prefix: string): AsyncIterable<string[]> {
+    const { redis } = this;
+    // Each primary of a cluster holds a part of the keys.
+    const servers = redis instanceof Cluster ? redis.nodes('master') : [redis];
+    // The primaries of a cluster are known after the first command.
+    if (servers.length === 0) throw new Error('no primary of the cluster is known');
+    const match = `${prefix.replaceAll(/[\\*?[\]]/g, '\\$&')}*`;
+    for (const server of servers) {
+      let cursor = '0';
+      do {
+        const [next, keys] = await server.scan(cursor, 'MATCH', match, 'COUNT', SCAN);
+        cursor = next;
+        yield keys;
+      } while (cursor !== '0');
+    }
+  }
+
+  /** Drops the connections and the commands that wait on them, and connects again. */
+  reconnect(): void {
+    if (this.redis instanceof Cluster) for (const node of this.redis.nodes()) node.disconnect(true);
+    else this.redis.disconnect(true);
+  }
+
+  close(): Promise<void> {
+    this.redis.disconnect();
+    return Promise.resolve();
+  }
+
+  /** Replaces the error with that of the connection. Without a connection, ioredis rejects without a reason. */
+  private async explained<T>(work: Promise<T>): Promise<T> {
     try {
       return await work;
     } catch (error) {
       if (!(error as Error).message.includes('enableOfflineQueue')) throw error;
-      throw new Error(trouble === undefined ? 'there is no connection yet' : reasonOf(trouble), { cause: error });
+      const reason = this.trouble === undefined ? 'there is no connection yet' : reasonOf(this.trouble);
+      throw new Error(reason, { cause: error });
     }
   }
-
-  async function run({ text, sha }: Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
-    try {
-      return await explained(redis.evalsha(sha, keys.length, ...keys, ...args));
-    } catch (error) {
-      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
-      return redis.eval(text, keys.length, ...keys, ...args);
-    }
-  }
-
-  async function runBytes(
-    { text, sha }: Script,
-    keys: readonly string[],
-    args: readonly (string | Buffer)[],
-  ): Promise<unknown> {
-    try {
-      return await explained(redis.callBuffer('evalsha', sha, keys.length, ...keys, ...args));
-    } catch (error) {
-      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
-      return redis.callBuffer('eval', text, keys.length, ...keys, ...args);
-    }
-  }
-
-  return {
-    run,
-    runBytes,
-    get: (key) => explained(redis.get(key)),
-    async setNew(key, value) {
-      await redis.set(key, value, 'NX');
-    },
-    async *scan(prefix) {
-      // Each primary of a cluster holds a part of the keys.
-      const servers = redis instanceof Cluster ? redis.nodes('master') : [redis];
-      // The primaries of a cluster are known after the first command.
-      if (servers.length === 0) throw new Error('no primary of the cluster is known');
-      const match = `${prefix.replaceAll(/[\\*?[\]]/g, '\\$&')}*`;
-      for (const server of servers) {
-        let cursor = '0';
-        do {
-          const [next, keys] = await server.scan(cursor, 'MATCH', match, 'COUNT', SCAN);
-          cursor = next;
-          yield keys;
-        } while (cursor !== '0');
-      }
-    },
-    reconnect() {
-      if (redis instanceof Cluster) for (const node of redis.nodes()) node.disconnect(true);
-      else redis.disconnect(true);
-    },
-    async close() {
-      redis.disconnect();
-      return Promise.resolve();
-    },
-  };
 }
 
 /** An error of ioredis. For a cluster, or a name with several addresses, the last attempt has the cause. */

@@ -70,99 +70,28 @@ function batchesOf({ clients, forgotten }: Work): Batch[] {
 type ShardResult = { readonly left: readonly string[]; readonly lost: boolean };
 
 /** Writes to a shared store. Reads, merges, and writes each shard under its own lock. */
-export function createShardWriter(
-  deps: { redis: RedisClient; lock: FencedLock; clock: Clock; unreadable: () => void },
-  { prefix, lockTtlMs }: { prefix: string; lockTtlMs: number },
-): (clients: readonly LastingClient[], forgotten: readonly string[], sampledMs: number) => Promise<StoreResult> {
-  const { redis, lock, clock, unreadable } = deps;
-  const renewAfterMs = lockTtlMs / 2;
+export class ShardWriter {
   /** The last fencing number of each shard. A server that does not return a higher one has lost its data. */
-  const fences = new Map<number, number>();
+  private readonly fences = new Map<number, number>();
 
-  const shardName = (shard: number): string => `${prefix}:{${shard}}`;
-  const keyOf = (shard: number, clientId: string): string => `${shardName(shard)}:c:${clientId}`;
+  constructor(
+    private readonly parts: {
+      readonly redis: RedisClient;
+      readonly lock: FencedLock;
+      readonly clock: Clock;
+      readonly prefix: string;
+      /** Time after which a lock that is held is renewed. */
+      readonly renewAfterMs: number;
+      /** Called for each stored record that cannot be read. */
+      readonly unreadable: () => void;
+    },
+  ) {}
 
-  /** Writes one shard under its lock. If the script refuses a batch, it and the later ones are left. */
-  async function writeShard(work: Work, sampledMs: number): Promise<ShardResult> {
-    const batches = batchesOf(work);
-    const leftFrom = (at: number): readonly string[] => batches.slice(at).flatMap((batch) => [...batch.keys()]);
-    const began = await begin(work.shard, batches[0]!, sampledMs);
-    if (began === undefined) return { left: leftFrom(0), lost: false };
-    const { handle } = began;
-    const lost = handle.fence <= (fences.get(work.shard) ?? 0);
-    fences.set(work.shard, handle.fence);
-    try {
-      let freshAtMs = clock.nowMs();
-      for (const [at, batch] of batches.entries()) {
-        if (clock.nowMs() - freshAtMs > renewAfterMs) {
-          if (!(await handle.renew())) return { left: leftFrom(at), lost };
-          freshAtMs = clock.nowMs();
-        }
-        let read = at === 0 ? began.read : await readBatch(work.shard, batch, sampledMs);
-        // The first read was sent together with the lock, so the server may have executed it before.
-        if (read.fence !== handle.fence) read = await readBatch(work.shard, batch, sampledMs);
-        if (read.fence !== handle.fence || !(await writeBatch(batch, handle, read)))
-          return { left: leftFrom(at), lost };
-      }
-    } finally {
-      // If the server does not answer, the lock expires.
-      void handle.release().catch(() => undefined);
-    }
-    return { left: [], lost };
-  }
-
-  /** Acquires the lock and reads the first batch in one round trip, so that the lock is held for less time. */
-  async function begin(
-    shard: number,
-    batch: Batch,
+  async write(
+    clients: readonly LastingClient[],
+    forgotten: readonly string[],
     sampledMs: number,
-  ): Promise<{ handle: LockHandle; read: BatchRead } | undefined> {
-    for (let tries = 1; ; tries += 1) {
-      const [acquired, read] = await Promise.allSettled([
-        lock.acquire(shardName(shard)),
-        readBatch(shard, batch, sampledMs),
-      ]);
-      if (acquired.status === 'rejected') throw acquired.reason;
-      const handle = acquired.value;
-      if (handle !== undefined) {
-        if (read.status === 'fulfilled') return { handle, read: read.value };
-        void handle.release().catch(() => undefined);
-      }
-      if (read.status === 'rejected') throw read.reason;
-      if (tries === TRIES) return undefined;
-      await sleep(1 + Math.random() * PAUSE_MS);
-    }
-  }
-
-  async function readBatch(shard: number, batch: Batch, sampledMs: number): Promise<BatchRead> {
-    const keys = [...batch.keys()].map((id) => keyOf(shard, id));
-    // The age is taken before the server reads its time, as an age that is too small is strict.
-    const ageMs = clock.nowMs() - sampledMs;
-    const { values, atMs } = await readValues(redis, [fenceKey(shardName(shard)), ...keys]);
-    return { keys, values: values.slice(1), fence: Number(values[0]?.toString() ?? 0), atMs, ageMs };
-  }
-
-  /** Merges and writes. The script refuses if another node has written since the read. @returns whether it wrote */
-  async function writeBatch(
-    batch: Batch,
-    handle: LockHandle,
-    { keys, values, atMs, ageMs }: BatchRead,
-  ): Promise<boolean> {
-    const args: (string | Buffer)[] = [];
-    [...batch].forEach(([clientId, { client, forget }], i) => {
-      const value = values[i] ?? null;
-      let stored: StoredRecord | undefined = value === null ? undefined : tryRecord(value);
-      if (value !== null && stored === undefined) unreadable();
-      if (forget && stored !== undefined && stored.atMs <= atMs - ageMs) stored = undefined;
-      const next = nextRecord(stored, [clientId, agedBy(client?.[1] ?? [], ageMs)], atMs);
-      args.push(next?.bytes ?? '', String(next?.restMs ?? 0));
-    });
-    const written = await redis.runBytes(WRITE, [...handle.keys, ...keys], [...handle.args, ...args]);
-    if (written !== 1) handle.refused();
-    return written === 1;
-  }
-
-  return async (clients, forgotten, sampledMs) => {
+  ): Promise<StoreResult> {
     const works = new Map<number, Work>();
     const workOf = (clientId: string): Work => {
       const shard = shardOf(clientId);
@@ -177,13 +106,102 @@ export function createShardWriter(
     const ends: ShardResult[] = [];
     const work = async (): Promise<void> => {
       for (let next = waiting.pop(); next !== undefined; next = waiting.pop())
-        ends.push(await writeShard(next, sampledMs));
+        ends.push(await this.writeShard(next, sampledMs));
     };
     // Waits for all, so that no write goes on after a failure is returned.
     const workers = await Promise.allSettled(Array.from({ length: AT_ONCE }, work));
     for (const worker of workers) if (worker.status === 'rejected') throw worker.reason;
     return { kind: 'done', left: ends.flatMap(({ left }) => left), lost: ends.some(({ lost }) => lost) };
-  };
+  }
+
+  private shardName(shard: number): string {
+    return `${this.parts.prefix}:{${shard}}`;
+  }
+
+  private keyOf(shard: number, clientId: string): string {
+    return `${this.shardName(shard)}:c:${clientId}`;
+  }
+
+  /** Writes one shard under its lock. If the script refuses a batch, it and the later ones are left. */
+  private async writeShard(work: Work, sampledMs: number): Promise<ShardResult> {
+    const batches = batchesOf(work);
+    const leftFrom = (at: number): readonly string[] => batches.slice(at).flatMap((batch) => [...batch.keys()]);
+    const began = await this.begin(work.shard, batches[0]!, sampledMs);
+    if (began === undefined) return { left: leftFrom(0), lost: false };
+    const { handle } = began;
+    const lost = handle.fence <= (this.fences.get(work.shard) ?? 0);
+    this.fences.set(work.shard, handle.fence);
+    const { clock, renewAfterMs } = this.parts;
+    try {
+      let freshAtMs = clock.nowMs();
+      for (const [at, batch] of batches.entries()) {
+        if (clock.nowMs() - freshAtMs > renewAfterMs) {
+          if (!(await handle.renew())) return { left: leftFrom(at), lost };
+          freshAtMs = clock.nowMs();
+        }
+        let read = at === 0 ? began.read : await this.readBatch(work.shard, batch, sampledMs);
+        // The first read was sent together with the lock, so the server may have executed it before.
+        if (read.fence !== handle.fence) read = await this.readBatch(work.shard, batch, sampledMs);
+        if (read.fence !== handle.fence || !(await this.writeBatch(batch, handle, read)))
+          return { left: leftFrom(at), lost };
+      }
+    } finally {
+      // If the server does not answer, the lock expires.
+      void handle.release().catch(() => undefined);
+    }
+    return { left: [], lost };
+  }
+
+  /** Acquires the lock and reads the first batch in one round trip, so that the lock is held for less time. */
+  private async begin(
+    shard: number,
+    batch: Batch,
+    sampledMs: number,
+  ): Promise<{ handle: LockHandle; read: BatchRead } | undefined> {
+    for (let tries = 1; ; tries += 1) {
+      const [acquired, read] = await Promise.allSettled([
+        this.parts.lock.acquire(this.shardName(shard)),
+        this.readBatch(shard, batch, sampledMs),
+      ]);
+      if (acquired.status === 'rejected') throw acquired.reason;
+      const handle = acquired.value;
+      if (handle !== undefined) {
+        if (read.status === 'fulfilled') return { handle, read: read.value };
+        void handle.release().catch(() => undefined);
+      }
+      if (read.status === 'rejected') throw read.reason;
+      if (tries === TRIES) return undefined;
+      await sleep(1 + Math.random() * PAUSE_MS);
+    }
+  }
+
+  private async readBatch(shard: number, batch: Batch, sampledMs: number): Promise<BatchRead> {
+    const keys = [...batch.keys()].map((id) => this.keyOf(shard, id));
+    // The age is taken before the server reads its time, as an age that is too small is strict.
+    const ageMs = this.parts.clock.nowMs() - sampledMs;
+    const { values, atMs } = await readValues(this.parts.redis, [fenceKey(this.shardName(shard)), ...keys]);
+    return { keys, values: values.slice(1), fence: Number(values[0]?.toString() ?? 0), atMs, ageMs };
+  }
+
+  /** Merges and writes. The script refuses if another node has written since the read. @returns whether it wrote */
+  private async writeBatch(
+    batch: Batch,
+    handle: LockHandle,
+    { keys, values, atMs, ageMs }: BatchRead,
+  ): Promise<boolean> {
+    const args: (string | Buffer)[] = [];
+    [...batch].forEach(([clientId, { client, forget }], i) => {
+      const value = values[i] ?? null;
+      let stored: StoredRecord | undefined = value === null ? undefined : tryRecord(value);
+      if (value !== null && stored === undefined) this.parts.unreadable();
+      if (forget && stored !== undefined && stored.atMs <= atMs - ageMs) stored = undefined;
+      const next = nextRecord(stored, [clientId, agedBy(client?.[1] ?? [], ageMs)], atMs);
+      args.push(next?.bytes ?? '', String(next?.restMs ?? 0));
+    });
+    const written = await this.parts.redis.runBytes(WRITE, [...handle.keys, ...keys], [...handle.args, ...args]);
+    if (written !== 1) handle.refused();
+    return written === 1;
+  }
 }
 
 /** The shard of a client. */

@@ -2,6 +2,11 @@ import type { Snapshot } from '../limits/bucket/snapshot.js';
 import type { ClientSnapshot } from '../state/client-snapshot.js';
 import type { NodeId } from '../limits/ring/ring.js';
 
+/** Another version of this program wrote the store. The message ends the start. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError';
+}
+
 /** The buckets of one client for a store: debts as of now, with open leases counted as spent. */
 export type LastingClient = readonly [clientId: string, buckets: readonly Snapshot[]];
 

@@ -22,23 +22,35 @@ export interface WallTime {
  * until it has lasted an hour. The bounds hold only within one process, as a process that starts while the wall clock
  * is wrong cannot know it.
  */
-export function createWallTime({ clock, wallMs }: { clock: Clock; wallMs: () => number }): () => WallTime {
-  let trustedWallMs = wallMs();
-  let trustedAtMs = clock.nowMs();
-  let steppedAtMs: number | undefined;
+export class WallClock {
+  private trustedWallMs: number;
+  private trustedAtMs: number;
+  private steppedAtMs: number | undefined;
 
-  return () => {
-    const wall = wallMs();
-    const nowMs = clock.nowMs();
-    const passedMs = nowMs - trustedAtMs;
-    const expectedMs = trustedWallMs + passedMs;
+  /** @param wallMs returns wall ms, which may step */
+  constructor(
+    private readonly clock: Clock,
+    private readonly wallMs: () => number,
+  ) {
+    this.trustedWallMs = wallMs();
+    this.trustedAtMs = clock.nowMs();
+  }
+
+  now(): WallTime {
+    const wall = this.wallMs();
+    const nowMs = this.clock.nowMs();
+    const passedMs = nowMs - this.trustedAtMs;
+    const expectedMs = this.trustedWallMs + passedMs;
     const isStep = Math.abs(wall - expectedMs) > TOLERANCE_MS + MAX_DRIFT * passedMs;
-    steppedAtMs = isStep ? (steppedAtMs ?? nowMs) : undefined;
-    const isTrusted = steppedAtMs === undefined ? passedMs >= MIN_SPAN_MS : nowMs - steppedAtMs >= TRUST_AFTER_MS;
+    this.steppedAtMs = isStep ? (this.steppedAtMs ?? nowMs) : undefined;
+    const isTrusted =
+      this.steppedAtMs === undefined ? passedMs >= MIN_SPAN_MS : nowMs - this.steppedAtMs >= TRUST_AFTER_MS;
     if (isTrusted) {
-      [trustedWallMs, trustedAtMs, steppedAtMs] = [wall, nowMs, undefined];
+      this.trustedWallMs = wall;
+      this.trustedAtMs = nowMs;
+      this.steppedAtMs = undefined;
       return { earliestMs: wall, latestMs: wall };
     }
     return { earliestMs: Math.min(wall, expectedMs), latestMs: Math.max(wall, expectedMs) };
-  };
+  }
 }

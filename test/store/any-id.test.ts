@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import type { Log } from '../../src/lib/log.js';
 import { isClientId } from '../../src/limits/client-id.js';
 import { createNode } from '../../src/index.js';
-import { openLmdbFile } from '../../src/store/lmdb-file.js';
-import { openLmdbStore } from '../../src/store/lmdb.js';
+import { LmdbFile } from '../../src/store/lmdb-file.js';
+import { LmdbStore } from '../../src/store/lmdb.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore } from '../../src/store/redis.js';
+import { RedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/lib/system.js';
 import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { eventually } from '../support/eventually.js';
@@ -65,10 +65,10 @@ describe('what goes into a store comes out, and leaves, for any id', function ()
     const path = newPath();
     const nowMs = 1_000_000_000_000;
     const time = { earliestMs: nowMs, latestMs: nowMs };
-    let file = openLmdbFile(path);
+    let file = new LmdbFile(path);
     async function reopened(): Promise<string[]> {
       await file.close();
-      file = openLmdbFile(path);
+      file = new LmdbFile(path);
       const found: string[] = [];
       for (let after: string | undefined; ;) {
         const chunk = file.load(after, nowMs);
@@ -105,13 +105,13 @@ describe('what goes into a store comes out, and leaves, for any id', function ()
     const deps = { log, clock: systemClock, wallMs: Date.now, timers: { every: () => () => undefined } };
     const path = newPath();
     const ids = EDGES.flatMap((id) => ['', '1', '2', '\0'].map((end) => (isClientId(id + end) ? id + end : id)));
-    const first = await openLmdbStore(deps, { path });
+    const first = await LmdbStore.open(path, deps);
     await first.write(
       [...new Set(ids)].map((id) => owing(id, 8, HOUR_MS)),
       [],
     );
     await first.close();
-    const second = await openLmdbStore(deps, { path });
+    const second = await LmdbStore.open(path, deps);
     const { clients, chunks } = await readAll(second);
     await second.close();
     expect(chunks).to.be.above(1);
@@ -140,7 +140,7 @@ describe('what goes into a store comes out, and leaves, for any id', function ()
     let valkey: Valkey;
     before(async () => (valkey = await startValkey()));
     after(() => valkey.remove());
-    const open = () => openRedisStore({ log, clock: systemClock }, parseRedisAddress(valkey.url)!);
+    const open = () => RedisStore.open(parseRedisAddress(valkey.url)!, { log, clock: systemClock });
     const cli = (...args: string[]): string =>
       spawnSync('valkey-cli', ['-p', String(valkey.port), ...args], { encoding: 'utf8' }).stdout.trim();
     /** Keys that are of no client: the format, locks, and fencing numbers. */

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FencedLock, GUARD, type LockHandle } from '../../src/store/fenced-lock.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { connectRedis, defineScript, type RedisClient } from '../../src/store/redis-client.js';
+import { defineScript, RedisClient } from '../../src/store/redis-client.js';
 import { startValkey, type Valkey } from '../support/valkey.js';
 import { describeWith } from '../support/programs.js';
 
@@ -18,7 +18,7 @@ describeWith('the fenced lock', 'valkey-server', () => {
   afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())));
 
   async function connect(timeoutMs = 1_000): Promise<RedisClient> {
-    const client = connectRedis(parseRedisAddress(valkey.url)!, { timeoutMs });
+    const client = new RedisClient(parseRedisAddress(valkey.url)!, timeoutMs);
     clients.push(client);
     for (let tries = 0; tries < 100; tries += 1) {
       if ((await client.get('ping').catch(() => 'none')) !== 'none') break;

@@ -6,11 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as lmdb from 'lmdb';
 import type { RootDatabase } from 'lmdb';
-import type { LastingClient, Store } from '../../src/store/store.js';
+import { type LastingClient, type Store, StoreError } from '../../src/store/store.js';
 import type { Log } from '../../src/lib/log.js';
-import { openLmdbFile } from '../../src/store/lmdb-file.js';
-import { openLmdbStore } from '../../src/store/lmdb.js';
-import { StoreError } from '../../src/store/store-error.js';
+import { LmdbFile } from '../../src/store/lmdb-file.js';
+import { LmdbStore } from '../../src/store/lmdb.js';
 import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { owing, readAll } from '../support/stored.js';
 
@@ -61,10 +60,7 @@ describe('the LMDB store', () => {
 
   const newPath = (): string => join(folder, `store-${(files += 1)}`);
   async function open(path: string): Promise<Store> {
-    const store = await openLmdbStore(
-      { log, wallMs: () => nowMs, clock: { nowMs: () => monotonicMs }, timers },
-      { path },
-    );
+    const store = await LmdbStore.open(path, { log, wallMs: () => nowMs, clock: { nowMs: () => monotonicMs }, timers });
     open_.push(store);
     return store;
   }
@@ -142,7 +138,7 @@ describe('the LMDB store', () => {
     const store = await open(path);
     await store.write([owing('alice', 1), owing('bob', 100, HOUR_MS)], []);
     await store.close();
-    const file = openLmdbFile(path);
+    const file = new LmdbFile(path);
     file.sweep(nowMs + 200);
     expect(decodeClients(file.load(undefined, 0).clients).map(([id]) => id)).to.deep.equal(['bob']);
     await file.close();
@@ -156,7 +152,7 @@ describe('the LMDB store', () => {
     await store.write(others, []);
     const stored = async (): Promise<number> => {
       await store.write([], []);
-      const file = openLmdbFile(path);
+      const file = new LmdbFile(path);
       let count = 0;
       for (let after: string | undefined; ;) {
         const chunk = file.load(after, 0);
@@ -278,7 +274,7 @@ describe('the LMDB store', () => {
       const path = newPath();
       const clients = encodeClients([owing('alice', 8, HOUR_MS)]);
       const time = { earliestMs: nowMs, latestMs: nowMs };
-      const file = openLmdbFile(path);
+      const file = new LmdbFile(path);
       file.write({ op: 'write', time, clients, forgotten: [], members: ['10.0.0.2:9080'] });
       await file.close();
       await putRaw(path, values);
@@ -291,7 +287,7 @@ describe('the LMDB store', () => {
         const path = await damaged({ '00': head });
         const warning = `${path} had no valid head; rebuilt it, without the members of the last ring`;
         for (const warnings of [[warning], []]) {
-          const file = openLmdbFile(path);
+          const file = new LmdbFile(path);
           expect(file.warnings, head).to.deep.equal(warnings);
           expect(file.members(), head).to.deep.equal([]);
           expect(decodeClients(file.load(undefined, nowMs).clients), head).to.have.length(1);

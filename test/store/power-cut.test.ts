@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Log } from '../../src/lib/log.js';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
-import { openLmdbStore } from '../../src/store/lmdb.js';
+import { LmdbStore } from '../../src/store/lmdb.js';
 import { PolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
 import { systemClock } from '../../src/lib/system.js';
 import { mountDisk, type Disk } from '../support/power-cut.js';
@@ -30,10 +30,10 @@ describe('after a power cut', function () {
 
   it('an LMDB file has every write that was acknowledged', async () => {
     const deps = { log, clock: systemClock, wallMs: Date.now, timers: { every: () => () => undefined } };
-    const store = await openLmdbStore(deps, { path: join(disk.folder, 'limits') });
+    const store = await LmdbStore.open(join(disk.folder, 'limits'), deps);
     const ids = Array.from({ length: 20 }, (_, i) => `client ${i}`);
     for (const id of ids) expect(await store.write([owing(id, 8, HOUR_MS)], [], ['b:1'])).to.include({ kind: 'done' });
-    const again = await openLmdbStore(deps, { path: join(disk.cut(), 'limits') });
+    const again = await LmdbStore.open(join(disk.cut(), 'limits'), deps);
     const { clients, result } = await readAll(again);
     expect(result).to.deep.equal({ kind: 'done', left: [], lost: false });
     expect([...clients.keys()].sort()).to.deep.equal(ids.sort());

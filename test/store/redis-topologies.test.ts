@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StoreResult } from '../../src/store/store.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore, type RedisStore } from '../../src/store/redis.js';
+import { RedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/lib/system.js';
 import { owing, readAll } from '../support/stored.js';
 import { freePort } from '../support/ports.js';
@@ -96,7 +96,7 @@ describeWith('the Redis store, of more than one server,', 'valkey-server', () =>
   }
 
   async function open(url: string): Promise<RedisStore> {
-    const store = await openRedisStore({ log: LOG, clock: systemClock }, parseRedisAddress(url)!);
+    const store = await RedisStore.open(parseRedisAddress(url)!, { log: LOG, clock: systemClock });
     stores.push(store);
     return store;
   }

@@ -1,12 +1,11 @@
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { LastingClient, StoreResult } from '../../src/store/store.js';
+import { type LastingClient, type StoreResult, StoreError } from '../../src/store/store.js';
 import type { Log } from '../../src/lib/log.js';
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis.js';
+import { RedisStore } from '../../src/store/redis.js';
 import { shardOf } from '../../src/store/shard-writer.js';
-import { StoreError } from '../../src/store/store-error.js';
 import { systemClock } from '../../src/lib/system.js';
 import { eventually } from '../support/eventually.js';
 import { owing, readAll } from '../support/stored.js';
@@ -33,8 +32,8 @@ describeWith('the Redis store', 'valkey-server', function () {
     return stdout.trim();
   }
 
-  async function open(options: RedisStoreOptions = {}, url = valkey.url): Promise<RedisStore> {
-    const store = await openRedisStore({ log, clock: systemClock }, parseRedisAddress(url)!, options);
+  async function open(options: Parameters<typeof RedisStore.open>[2] = {}, url = valkey.url): Promise<RedisStore> {
+    const store = await RedisStore.open(parseRedisAddress(url)!, { log, clock: systemClock }, options);
     stores.push(store);
     return store;
   }
@@ -253,7 +252,7 @@ describeWith('the Redis store', 'valkey-server', function () {
   it('keeps what another node has written after a client was forgotten', async () => {
     // A minute passes at this node between the request and its execution.
     let nowMs = 0;
-    const slow = await openRedisStore({ log, clock: { nowMs: () => nowMs } }, parseRedisAddress(valkey.url)!, {});
+    const slow = await RedisStore.open(parseRedisAddress(valkey.url)!, { log, clock: { nowMs: () => nowMs } });
     stores.push(slow);
     await (await open()).write([owing('alice', 50, HOUR_MS), owing('bob', 50, HOUR_MS)], []);
     const forgetting = slow.write([], ['alice']);

@@ -1,5 +1,5 @@
 import { parseRedisAddress } from '../../src/store/redis-address.js';
-import { openRedisStore, type RedisStore } from '../../src/store/redis.js';
+import { RedisStore } from '../../src/store/redis.js';
 import { systemClock } from '../../src/lib/system.js';
 import { owing } from './stored.js';
 
@@ -26,7 +26,7 @@ const clock = {
   },
 };
 const log = { info: () => undefined, warn: () => undefined };
-const store = await openRedisStore({ log, clock }, parseRedisAddress(process.argv[2]!)!, { lockTtlMs: 300 });
+const store = await RedisStore.open(parseRedisAddress(process.argv[2]!)!, { log, clock }, { lockTtlMs: 300 });
 opened.store = store;
 const result = await store.write([owing('alice', 2, HOUR_MS)], []);
 say('written', { result, lost: store.lock.lost });

@@ -1,7 +1,7 @@
 import { TokenringError } from '../../lib/error.js';
 import { WorkerFailure } from '../../app/group/supervisor.js';
 import { SettingsError } from '../../app/settings/settings.js';
-import { StoreError } from '../../store/store-error.js';
+import { StoreError } from '../../store/store.js';
 
 /** Describes a failed start: one line for an expected failure, the stack for any other. */
 export function startFailure(error: unknown): string {
