@@ -18,20 +18,13 @@ export interface OwnerCall<T> {
   readonly outcome: (answer: PeerAnswer) => T | undefined;
 }
 
-interface OwnerCallDeps {
-  readonly timers: Timers;
-  readonly self: NodeId;
-  readonly ask: Ask;
-  readonly router: Pick<Router, 'deciderOf'>;
-}
-
 /**
  * Asks the node that decides for the key, which may change meanwhile, until one has done it.
  * @param timeoutMs of one message; in all the call takes at most four times as long
  * @returns `undefined` if no node has done it in time, as far as this one knows
  */
 export async function callOwner<T>(
-  { timers, self, ask, router }: OwnerCallDeps,
+  { timers, self, ask, router }: { timers: Timers; self: NodeId; ask: Ask; router: Pick<Router, 'deciderOf'> },
   { key, here, message, outcome }: OwnerCall<T>,
   timeoutMs: number,
 ): Promise<T | undefined> {

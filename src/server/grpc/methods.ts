@@ -3,20 +3,20 @@ import { TokenringError } from '../../lib/error.js';
 import { PREFIX_BYTES, type Answer, type Method } from './call.js';
 import { HEALTH_SERVICE, type Health } from './health-service.js';
 import { readHealthCheckRequest, writeHealthCheckResponse } from './messages.js';
-import { RATE_LIMIT_SERVICE, type ShouldRateLimit } from './rate-limit-service.js';
+import { RATE_LIMIT_SERVICE, type RateLimitService } from './rate-limit-service.js';
 
 export const SERVICES = [RATE_LIMIT_SERVICE, HEALTH_SERVICE];
 
 /** The methods of the server, by path. Health checks need no token, as `/healthz` needs none. */
-export function createMethods(shouldRateLimit: ShouldRateLimit, health: Health): ReadonlyMap<string, Method> {
+export function createMethods(rateLimit: RateLimitService, health: Health): ReadonlyMap<string, Method> {
   return new Map([
-    [`/${RATE_LIMIT_SERVICE}/ShouldRateLimit`, rateLimitMethod(shouldRateLimit)],
+    [`/${RATE_LIMIT_SERVICE}/ShouldRateLimit`, rateLimitMethod(rateLimit)],
     [`/${HEALTH_SERVICE}/Check`, checkMethod(health)],
     [`/${HEALTH_SERVICE}/Watch`, watchMethod(health)],
   ]);
 }
 
-function rateLimitMethod(shouldRateLimit: ShouldRateLimit): Method {
+function rateLimitMethod(service: RateLimitService): Method {
   return {
     guarded: true,
     streams: false,
@@ -25,7 +25,7 @@ function rateLimitMethod(shouldRateLimit: ShouldRateLimit): Method {
         typeof traceparent === 'string'
           ? readTraceContext(traceparent, typeof tracestate === 'string' ? tracestate : undefined)
           : undefined;
-      return shouldRateLimit(message, trace, PREFIX_BYTES);
+      return service.shouldRateLimit(message, trace, PREFIX_BYTES);
     },
   };
 }

@@ -4,18 +4,11 @@ import type { TokenringError } from '../../lib/error.js';
 import type { Connections } from '../edge/connections.js';
 import { notJoined, type ServerContext } from '../edge/server-context.js';
 import type { ProtocolServer } from '../edge/protocol-server.js';
-import { createAllOrNothing } from './all-or-nothing.js';
+import { AllOrNothing } from './all-or-nothing.js';
 import { Health } from './health-service.js';
 import { createMethods, SERVICES } from './methods.js';
-import { createRateLimitService } from './rate-limit-service.js';
+import { RateLimitService } from './rate-limit-service.js';
 import { createGrpcServer, type GrpcTimeouts } from './server.js';
-
-interface RateLimitServerDeps {
-  readonly context: ServerContext;
-  readonly connections: Connections;
-  readonly settler: Pick<Settler, 'settle'>;
-  readonly stage: () => 'joining' | 'ready' | 'stopping';
-}
 
 export interface RateLimitServer {
   readonly server: ProtocolServer;
@@ -25,13 +18,23 @@ export interface RateLimitServer {
 
 /** Wires Envoy's rate limit service and the health service to the limiter of the node. It does not listen yet. */
 export function createRateLimitServer(
-  { context, connections, settler, stage }: RateLimitServerDeps,
+  {
+    context,
+    connections,
+    settler,
+    stage,
+  }: {
+    readonly context: ServerContext;
+    readonly connections: Connections;
+    readonly settler: Pick<Settler, 'settle'>;
+    readonly stage: () => 'joining' | 'ready' | 'stopping';
+  },
   { maxConnections, timeouts }: { readonly maxConnections: number; readonly timeouts?: GrpcTimeouts },
   tls: TlsOptions | undefined,
 ): RateLimitServer {
   const health = new Health(SERVICES, () => stage() === 'ready');
-  const allOrNothing = createAllOrNothing({ limiter: context.limiter, settler });
-  const methods = createMethods(createRateLimitService({ context, allOrNothing }), health);
+  const service = new RateLimitService(context, new AllOrNothing(context.limiter, settler));
+  const methods = createMethods(service, health);
   const refusal = (): TokenringError | undefined => (stage() === 'joining' ? notJoined() : undefined);
   // The memory of a node is planned for so many requests that have not arrived in full.
   const bounds = { maxArriving: maxConnections, ...(timeouts && { timeouts }) };

@@ -11,35 +11,48 @@ import { planOf, unitOf, type Plan, type Planned } from './rate-limit-plan.js';
 
 export const RATE_LIMIT_SERVICE = 'envoy.service.ratelimit.v3.RateLimitService';
 
-interface RateLimitDeps {
-  readonly context: Pick<ServerContext, 'limiter' | 'policies' | 'counters' | 'admission'>;
-  readonly allOrNothing: AllOrNothing;
-}
+/** The rate limit service of Envoy. */
+export class RateLimitService {
+  constructor(
+    private readonly context: Pick<ServerContext, 'limiter' | 'policies' | 'counters' | 'admission'>,
+    private readonly allOrNothing: AllOrNothing,
+  ) {}
 
-/**
- * Answers `ShouldRateLimit`, at once where it can.
- * @param prefix bytes to leave free before the answer
- * @throws TokenringError also by rejection
- */
-export type ShouldRateLimit = (
-  message: Buffer,
-  trace: TraceContext | undefined,
-  prefix: number,
-) => Answer | Promise<Answer>;
-
-/** Creates the rate limit service of Envoy. */
-export function createRateLimitService({ context, allOrNothing }: RateLimitDeps): ShouldRateLimit {
-  const { limiter, policies, counters, admission } = context;
-
-  function answer(plans: readonly Plan[], decisions: readonly Decision[], prefix: number): Answer {
-    let place = 0;
+  /**
+   * Answers `ShouldRateLimit`, at once where it can.
+   * @param prefix bytes to leave free before the answer
+   * @throws TokenringError also by rejection
+   */
+  shouldRateLimit(message: Buffer, trace: TraceContext | undefined, prefix: number): Answer | Promise<Answer> {
+    const { limiter, policies, admission } = this.context;
+    const plans = planOf(readRateLimitRequest(message), policies, trace);
+    const planned = plans.filter((plan) => typeof plan === 'object');
+    const [first] = planned;
+    if (first === undefined) return this.answer(plans, [], prefix);
+    if (planned.length === 1) {
+      admission.requireRoom('check');
+      const decision = decideAlone(limiter, first.check);
+      if (!(decision instanceof Promise)) return this.answer(plans, [decision], prefix);
+      return this.later(waitingBatchBytes(CheckBatch.of([first.check])), decision, (one) =>
+        this.answer(plans, [one], prefix),
+      );
+    }
+    admission.requireRoom('batch');
+    const checks = planned.map(({ check }) => check);
+    const decisions = this.allOrNothing.decide(checks);
+    if (!(decisions instanceof Promise)) return this.answer(plans, decisions, prefix);
+    const bytes = waitingBatchBytes(CheckBatch.of(checks));
+    return this.later(bytes, decisions, (all) => this.answer(plans, all, prefix));
+  }
+  private answer(plans: readonly Plan[], decisions: readonly Decision[], prefix: number): Answer {
+    let index = 0;
     let overallCode: typeof OK | typeof OVER_LIMIT = OK;
     let shown: { readonly planned: Planned; readonly decision: Decision } | undefined;
     const statuses = plans.map((plan): DescriptorStatus => {
       if (plan === undefined || plan === 'unlimited') return plan === undefined ? NO_LIMIT : UNLIMITED;
-      const decision = decisions[place]!;
-      place += 1;
-      counters.countDecision(decision.allowed, decision);
+      const decision = decisions[index]!;
+      index += 1;
+      this.context.counters.countDecision(decision.allowed, decision);
       if (!decision.allowed) overallCode = OVER_LIMIT;
       if (plan.headers && isTighter(decision, shown?.decision)) shown = { planned: plan, decision };
       return statusOf(plan, decision);
@@ -49,9 +62,9 @@ export function createRateLimitService({ context, allOrNothing }: RateLimitDeps)
     return { framed, source: decisions.length === 1 ? decisions[0]!.source : 'batch' };
   }
 
-  function later<T>(bytes: number, waits: Promise<T>, then: (value: T) => Answer): Promise<Answer> {
+  private later<T>(bytes: number, waits: Promise<T>, then: (value: T) => Answer): Promise<Answer> {
     let result: Answer;
-    const charged = admission.charge(
+    const charged = this.context.admission.charge(
       bytes,
       waits.then((value) => {
         result = then(value);
@@ -59,25 +72,6 @@ export function createRateLimitService({ context, allOrNothing }: RateLimitDeps)
     );
     return charged.then(() => result);
   }
-
-  return (message, trace, prefix) => {
-    const plans = planOf(readRateLimitRequest(message), policies, trace);
-    const planned = plans.filter((plan) => typeof plan === 'object');
-    const [first] = planned;
-    if (first === undefined) return answer(plans, [], prefix);
-    if (planned.length === 1) {
-      admission.requireRoom('check');
-      const decision = decideAlone(limiter, first.check);
-      if (!(decision instanceof Promise)) return answer(plans, [decision], prefix);
-      return later(waitingBatchBytes(CheckBatch.of([first.check])), decision, (one) => answer(plans, [one], prefix));
-    }
-    admission.requireRoom('batch');
-    const checks = planned.map(({ check }) => check);
-    const decisions = allOrNothing(checks);
-    if (!(decisions instanceof Promise)) return answer(plans, decisions, prefix);
-    const bytes = waitingBatchBytes(CheckBatch.of(checks));
-    return later(bytes, decisions, (all) => answer(plans, all, prefix));
-  };
 }
 
 const NO_LIMIT: DescriptorStatus = { code: OK, currentLimit: undefined, limitRemaining: 0, untilResetMs: 0 };
