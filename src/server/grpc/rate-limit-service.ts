@@ -44,6 +44,7 @@ export class RateLimitService {
     const bytes = waitingBatchBytes(CheckBatch.of(checks));
     return this.later(bytes, decisions, (all) => this.answer(plans, all, prefix));
   }
+
   private answer(plans: readonly Plan[], decisions: readonly Decision[], prefix: number): Answer {
     let index = 0;
     let overallCode: typeof OK | typeof OVER_LIMIT = OK;
