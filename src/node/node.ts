@@ -68,7 +68,8 @@ export class ClusterNode {
     private readonly options: ClusterNodeOptions,
   ) {
     const { clock, timers, log, transport, discovery, processReport } = deps;
-    const { suspectAfterMs, suspectAfterMs: timeoutMs } = options;
+    const { suspectAfterMs } = options;
+    const timeoutMs = suspectAfterMs;
     const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
     this.members = wireMembership(deps, {
       ...options,

@@ -213,21 +213,11 @@ export class EtcdRegistry implements Registry {
   }
 
   private isAt(revision: number): object {
-    return {
-      target: 'MOD',
-      result: 'EQUAL',
-      key: this.keys.policies,
-      mod_revision: String(revision),
-    };
+    return { target: 'MOD', result: 'EQUAL', key: this.keys.policies, mod_revision: String(revision) };
   }
 
   private isNamed(registry: string): object {
-    return {
-      target: 'VALUE',
-      result: 'EQUAL',
-      key: this.keys.registry,
-      value: base64(registry),
-    };
+    return { target: 'VALUE', result: 'EQUAL', key: this.keys.registry, value: base64(registry) };
   }
 }
 

@@ -189,15 +189,7 @@ export class LeaseHolder {
       this.queue.add(owner, { kind: 'return', back: { clientId: one.clientId, id, unspent: tokens } });
       return;
     }
-    one.held.push({
-      id,
-      owner,
-      verdict,
-      tokens,
-      left: tokens,
-      grantedAtMs: nowMs,
-      endsAtMs,
-    });
+    one.held.push({ id, owner, verdict, tokens, left: tokens, grantedAtMs: nowMs, endsAtMs });
     one.sinceMs = nowMs;
     one.spent = 0;
   }

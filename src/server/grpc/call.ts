@@ -2,6 +2,7 @@ import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'nod
 import type { Source } from '../../limits/decide/decision.js';
 import { networkOf } from '../../lib/address.js';
 import { TokenringError } from '../../lib/error.js';
+import type { ArrivingBody, ArrivingBytes } from '../edge/arriving.js';
 import type { ServerContext } from '../edge/server-context.js';
 import { STATUS, statusMessage, statusOf, timeoutMs } from './status.js';
 
@@ -213,12 +214,12 @@ interface Incoming {
   release(): void;
 }
 
-function createIncoming(arriving: ServerContext['arriving'], stream: ServerHttp2Stream): Incoming {
+function createIncoming(arriving: ArrivingBytes, stream: ServerHttp2Stream): Incoming {
   /** The first bytes, while they are fewer than a prefix. */
   let head: Buffer = NO_BYTES;
   let framed: Buffer | undefined;
   let filled = 0;
-  let held: ReturnType<ServerContext['arriving']['begin']> | undefined;
+  let held: ArrivingBody | undefined;
 
   /** Makes room for the whole message, so that one that comes in crumbs is copied once. */
   function begin(bytes: Buffer): Buffer {

@@ -24,7 +24,6 @@ export interface AccessRules {
 export class Access {
   private rules: AccessRules;
   private required = new Set<Role>();
-  private areDecisionsGuarded = false;
   private revisionNumber = 0;
 
   constructor(initial: AccessRules) {
@@ -32,9 +31,9 @@ export class Access {
     this.replace(initial);
   }
 
-  /** Whether decisions need a token. It is a field of its own, as each decision reads it. */
+  /** Whether decisions need a token. */
   guardsDecisions(): boolean {
-    return this.areDecisionsGuarded;
+    return this.required.has('decide');
   }
 
   /** Changes when the rules are replaced. */
@@ -78,7 +77,6 @@ export class Access {
     this.rules = next;
     this.revisionNumber += 1;
     this.required = new Set<Role>(['admin', ...next.required]);
-    this.areDecisionsGuarded = this.required.has('decide');
   }
 }
 

@@ -47,7 +47,7 @@ export interface DecisionHandlers {
   };
 }
 
-/** What an address does with a body: it reads it, or throws and consumes nothing; then it answers, at once or later. */
+/** Reads a body, or throws and consumes nothing. Then it answers, at once or later. */
 interface BodyEndpoint<T> {
   readonly maxBytes: number;
   readonly read: (body: Buffer) => T;
@@ -119,7 +119,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     readJsonBody(
       req,
       endpoint.maxBytes,
-      (body) => this.respond(endpoint, body, send, fail, startMs, traceOf(req.headers)),
+      (body) => this.respond(() => endpoint.answer(endpoint.read(body), send, startMs, traceOf(req.headers)), fail),
       fail,
       () => (context.counters.inFlight -= 1),
       context.arriving,
@@ -127,26 +127,27 @@ export class DecisionEndpoints implements DecisionHandlers {
   }
 
   /** Answers a request that `HttpConnection` has read. A request that may be refused is left to `receive`. */
-  private receiveDirectly<T>(endpoint: BodyEndpoint<T>, ...[body, sink, trace]: Parameters<DirectHandler>): boolean {
+  private receiveDirectly<T>(
+    endpoint: BodyEndpoint<T>,
+    body: Buffer,
+    sink: AnswerSink,
+    trace: TraceContext | undefined,
+  ): boolean {
     const { context } = this;
     if (context.admission.isFull() || context.access.guardsDecisions()) return false;
     const startMs = context.elapsedMs();
     context.counters.inFlight += 1;
-    this.respond(endpoint, body, sink.send, (error) => sink.fail(context.failed(error)), startMs, trace);
+    this.respond(
+      () => endpoint.answer(endpoint.read(body), sink.send, startMs, trace),
+      (error) => sink.fail(context.failed(error)),
+    );
     return true;
   }
 
-  /** Answers a complete body, and counts the request among those that wait for other nodes until it is answered. */
-  private respond<T>(
-    endpoint: BodyEndpoint<T>,
-    body: Buffer,
-    send: Send,
-    fail: Fail,
-    startMs: number,
-    trace: TraceContext | undefined,
-  ): void {
+  /** Answers a complete request, and counts it among those that wait for other nodes until it is answered. */
+  private respond(answer: () => Promise<void> | undefined, fail: Fail): void {
     try {
-      const later = endpoint.answer(endpoint.read(body), send, startMs, trace);
+      const later = answer();
       if (later !== undefined) this.context.admission.wait(later, fail);
     } catch (error) {
       fail(error);
@@ -158,14 +159,11 @@ export class DecisionEndpoints implements DecisionHandlers {
     const startMs = context.elapsedMs();
     const fail = this.accept(req, res, gateway.method, gateway);
     if (fail === undefined) return;
-    try {
+    this.respond(() => {
       const batch = CheckBatch.of([readGatewayCheck(req, context.policies)]);
       const send = (item: BatchItem): void => this.sendToGateway(req, res, gateway, item);
-      const later = this.decideOne(batch, traceOf(req.headers), startMs, send);
-      if (later !== undefined) context.admission.wait(later, fail);
-    } catch (error) {
-      fail(error);
-    }
+      return this.decideOne(batch, traceOf(req.headers), startMs, send);
+    }, fail);
   }
 
   /**
