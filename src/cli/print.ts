@@ -1,6 +1,6 @@
 /**
- * Prints to stdout. What a reader no longer wants, such as `| head -1`, is dropped: the command still does its work and
- * exits with the code that tells how it ended.
+ * Prints to stdout. Once the reader is gone, as after `| head -1`, the rest is dropped: the command still does its work
+ * and exits with the code that tells how it ended.
  */
 export function print(text: string): void {
   const { stdout } = process;

@@ -27,7 +27,7 @@ interface Lane<Item> {
  * The queue never drops an item that it has accepted. A failed batch ends like any other: its user has the items, and
  * decides whether to complete them, or to add them again, perhaps for another destination.
  *
- * The SDK sends its questions by it, and a node sends forwards, copies that a decision waits for, and requests for leases.
+ * The SDK sends its questions by it. A node sends forwards, copies that a decision waits for, and requests for leases.
  * The replicator's outbox is another thing: it sends each client once in an interval, as it is by then.
  */
 export class BatchingQueue<Item> {

@@ -38,12 +38,7 @@ export const WITHOUT_POLICIES: Policies = {
   envoyDomain: () => undefined,
 };
 
-/**
- * The policies of this node: one document, always replaced as a whole.
- *
- * @param scaled returns the current rules of an adaptive policy
- * @param noteUse called for each request under a policy
- */
+/** The policies of this node: one document, always replaced as a whole. */
 export class ActivePolicies implements Policies {
   private current = NO_DOCUMENT;
   private currentSet: PolicySet;
@@ -51,6 +46,10 @@ export class ActivePolicies implements Policies {
   private readonly listeners: ((document: PolicyDocument) => void)[] = [];
   private readonly overwriteListeners: ((overwritten: Overwritten) => void)[] = [];
 
+  /**
+   * @param scaled returns the current rules of an adaptive policy
+   * @param noteUse called for each request under a policy
+   */
   constructor(
     private readonly scaled: (policy: Policy, rules: readonly Rule[]) => readonly Rule[],
     private readonly noteUse: (name: string) => void = () => undefined,

@@ -46,8 +46,8 @@ export class Replicator {
       readonly membership: Membership;
       readonly ask: Ask;
       /**
-       * How many successors hold a copy. If none of them is on another host, the next successor that is holds a copy too,
-       * if there is one.
+       * How many successors hold a copy. If none of them is on another host, the next successor that is on one holds a
+       * copy too, if there is one.
        */
       readonly replicas: number;
       /** How old a copy may be. */

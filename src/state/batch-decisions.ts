@@ -75,9 +75,6 @@ interface Batch {
  * Keeps the first decision on each item of batches that have a request id. The clients of a batch differ, but its id is
  * looked up once, and a decision takes one row of numbers. A string, a map entry, and an object for each decision, as
  * `recent-decisions.ts` has them, took half of the time of a node that SDKs ask.
- *
- * @param makeRoom called before the memory grows by so many bytes
- * @param numbers above the number of batches that are remembered at once; at most 2^21
  */
 export class BatchDecisions {
   private readonly batches = new Map<string, Batch>();
@@ -100,6 +97,10 @@ export class BatchDecisions {
     resetMs: 0,
   };
 
+  /**
+   * @param makeRoom called before the memory grows by so many bytes
+   * @param numbers above the number of batches that are remembered at once; at most 2^21
+   */
   constructor(
     private readonly self: NodeId,
     private readonly ttlMs: number,

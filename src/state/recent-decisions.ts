@@ -34,8 +34,8 @@ interface Remembered {
  * Keeps the first decision on each request id for 60 s. At the bound, it forgets the oldest decision. A repeat of that
  * request would be charged again.
  *
- * Both lists are in the order in which the decisions came. An `lru-cache` with sizes
- * and times, beside a set of ids for each client, took several times as long: clients of the SDK bring an id with every
+ * The list of all decisions, and that of each client, are in the order in which the decisions came. An `lru-cache` with
+ * sizes and times, beside a set of ids for each client, took several times as long: the SDK sends an id with every
  * question.
  */
 export class RecentDecisions {

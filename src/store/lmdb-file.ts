@@ -58,7 +58,7 @@ const OPTIONS = {
  * so it needs a process of its own. Other processes of this machine may have the same file open.
  */
 export class LmdbFile {
-  /** What the operator should know of the file as it was found. */
+  /** Sentences for the operator about the file as it was found. */
   readonly warnings: readonly string[];
   private readonly db: RootDatabase<Buffer, Buffer>;
   /** Identity of the file that is open. */

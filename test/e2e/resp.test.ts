@@ -242,8 +242,8 @@ puts Redis.new(port: PORT).multi { |multi| 3.times { multi.call("CL.THROTTLE", "
     const [going, staying] = (await serveRing(2)) as [Node, Node];
     const wires = await Promise.all(Array.from({ length: 8 }, () => connectResp(going.respPort)));
     const keys = wires.map(() => newClient());
-    // No more than half of the tokens are left, so the owner lends none. A node that stands still for a while, as on a busy
-    // machine, returns leased tokens too late, and then more would be taken than answers tell of.
+    // No more than half of the tokens are left, so the owner lends none. A node that stands still for a while, as on a
+    // busy machine, returns leased tokens too late, and then more would be taken than answers tell of.
     const taken = 60_000;
     await Promise.all(keys.map((key, i) => wires[i]!.ask(...throttle(key, 100_000), `${taken}`)));
     const sent = wires.map(() => 0);

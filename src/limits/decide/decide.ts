@@ -79,7 +79,7 @@ export function createCheck(
 }
 
 /**
- * What a check asks, for other clients that ask the same.
+ * Returns the parameters of a check, for other clients that ask the same.
  * @returns `undefined` if the parameters depend on the client
  */
 export function sharedParams({ rules, cost, peek, replicated, reservation, terms }: Check): CheckParams | undefined {

@@ -16,7 +16,6 @@ export interface DnsAddress {
  *
  * Resolves with `getaddrinfo` instead of DNS queries, so that /etc/hosts and search domains work as everywhere on the
  * machine.
- * @param nameAndPort `name:port`
  */
 export class DnsDiscovery implements Discovery {
   private readonly resolve: (name: string) => Promise<readonly DnsAddress[]>;
@@ -29,6 +28,7 @@ export class DnsDiscovery implements Discovery {
   private asking: Promise<void> | undefined;
   private failing = false;
 
+  /** @param nameAndPort `name:port` */
   constructor(
     nameAndPort: string,
     private readonly options: {
@@ -38,9 +38,7 @@ export class DnsDiscovery implements Discovery {
       readonly resolve?: (name: string) => Promise<readonly DnsAddress[]>;
       /** Time for which an answer is reused. Default 2,000 ms. */
       readonly freshMs?: number;
-      /**
-       * Longest time that `seeds` waits for the resolver, which may itself take far longer to give up. Default 1,000 ms.
-       */
+      /** Longest time that `seeds` waits for the resolver, which may give up far later. Default 1,000 ms. */
       readonly timeoutMs?: number;
     },
   ) {

@@ -5,10 +5,10 @@ import type { Decision } from '../../limits/decide/decision.js';
 import { newReservation } from '../validate/reservation.js';
 
 /**
- * Decides checks of several clients together: if one of them is denied, none consumes anything. First all checks peek, so
- * that a denial usually costs nothing. Then they take. Where this node owns all clients, no other check comes between the
- * two, and the result is exact. Otherwise the checks take reservations, and if one is denied after all, the others are
- * settled at 0.
+ * Decides checks of several clients together: if one of them is denied, none consumes anything. First all checks peek,
+ * so that a denial usually costs nothing. Then they take. Where this node owns all clients, no other check comes between
+ * the two, and the result is exact. Otherwise the checks take reservations, and if one is denied after all, the others
+ * are settled at 0.
  */
 export class AllOrNothing {
   constructor(

@@ -71,8 +71,8 @@ class QuestionShapes extends KnownShapes<QuestionShape> {
 const REFUSED = new TokenringError('invalid_request');
 
 /**
- * Reads the commands of all connections. Most questions are equal apart from the client, so their shapes are remembered.
- * A test compares both ways.
+ * Reads the commands of all connections. Most questions are equal apart from the client, so their shapes are
+ * remembered. A test compares both ways.
  */
 export class CommandReader {
   /** Place behind what was read last. */

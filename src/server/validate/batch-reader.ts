@@ -44,8 +44,8 @@ class ItemShapes extends KnownShapes<ItemShape> {
 
 /**
  * Reads the bodies of batches. Most items are equal apart from the client id, as in
- * `{"clientId":"alice","limit":10,"window":"1m"}`, so their shapes are remembered. A request id may end an item, as where
- * the SDK asks again; it differs in each of them. An item of a known shape means exactly what the general way reads, as
+ * `{"clientId":"alice","limit":10,"window":"1m"}`, so their shapes are remembered. A request id may end an item, as
+ * where the SDK asks again; it differs in each of them. An item of a known shape means exactly what the general way reads, as
  * long as its ids need no escapes and no policy is involved. A test compares both.
  */
 export class BatchReader {
@@ -205,7 +205,10 @@ function readTail(body: Buffer): Tail | undefined {
   return found === null ? undefined : { batchId: found[1], listEnd: start + found.index };
 }
 
-/** @returns the value, or the error of an item with too many values. @throws TokenringError for another text than JSON */
+/**
+ * @returns the value, or the error of an item with too many values
+ * @throws TokenringError for another text than JSON
+ */
 function parseItem(item: Buffer): unknown {
   try {
     return parseJson(item, MAX_ITEM_VALUES);

@@ -63,8 +63,8 @@ type Send = AnswerSink['send'];
 type Fail = (error: unknown) => void;
 
 /**
- * `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls them without
- * Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
+ * `POST /v1/allow`, `POST /v1/allow/batch`, and `/v1/check/…` as plain node:http handlers. The server calls them
+ * without Express, whose router and parser cost six times the decision. The Express app mounts the same handlers.
  */
 export class DecisionEndpoints implements DecisionHandlers {
   readonly check: DecisionHandlers['check'];
