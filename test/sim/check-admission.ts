@@ -103,10 +103,13 @@ function overrun(
       const bound = capacity + perMs * (toMs - fromMs) + 1e-6;
       if (take === undefined || (last !== undefined && take !== last)) continue;
       const owed = overdrafts.filter(({ askedMs, answeredMs }) => askedMs >= fromMs && answeredMs < take.askedMs);
-      const all = owed.reduce((sum, one) => sum + one.cost, taken);
+      const debt = owed.reduce((sum, one) => sum + one.cost, 0);
+      const all = taken + debt;
       if (all <= bound) continue;
       const span = takes.filter((one) => one.askedMs >= fromMs && one.answeredMs <= toMs);
-      const allowance = excuses.allowance([...span, ...owed], fromMs, toMs, size, without);
+      // A bucket that a fault hides may have given its capacity, and owe the debt besides.
+      const hidden = { ...size, capacity: size.capacity + debt };
+      const allowance = excuses.allowance([...span, ...owed], fromMs, toMs, hidden, without);
       if (all > bound + allowance) return { fromMs, toMs, taken: all, bound, allowance };
     }
   }

@@ -356,6 +356,7 @@ describe('a cluster, as the simulator once found it otherwise,', function () {
     [429_076, 'an owner that restarted while its replica was frozen'],
     [417_006, 'messages that waited for a frozen node while leases ended'],
     [418_823, 'a settlement with which a frozen node comes back after another one'],
+    [910_071, 'a reservation settled for more than it reserved, unseen by the other side of a partition'],
   ] as const) {
     it(`is judged by what is promised in a run with ${what}`, () => keepsItsPromises(generateScenario(seed)));
   }
