@@ -35,6 +35,8 @@ const COUNT = 4_000;
 const PLENTY = { maxBytes: 2 ** 40 };
 
 setFlagsFromString('--expose-gc');
+// Code that V8 compiles, or throws away, between two measurements would count as the data's.
+for (const flag of ['--no-opt', '--no-sparkplug', '--no-flush-bytecode']) setFlagsFromString(flag);
 const collect = runInNewContext('gc') as () => void;
 
 /** The bytes of all that is alive, once nothing of what came before goes any more. */
