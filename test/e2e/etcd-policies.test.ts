@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
+import { request } from 'undici';
 import { startEtcd, type EtcdCluster } from '../discovery/etcd-process.js';
 import { createGate } from './gate.js';
 import { killAll, tokenring, type Program } from './processes.js';
@@ -20,13 +21,17 @@ interface Node extends Program {
   readonly port: number;
 }
 
+/** A connection of its own: a kept one may end while `etcdctl` holds this process up. */
+const ONCE = { reset: true };
+
 async function call(port: number, method: string, path: string, body?: object, headers = {}): Promise<Answer> {
-  const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+  const response = await request(`http://127.0.0.1:${port}${path}`, {
+    ...ONCE,
     method,
     headers: { 'content-type': 'application/json', authorization: `Bearer ${TOKEN}`, ...headers },
     ...(body !== undefined && { body: JSON.stringify(body) }),
   });
-  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+  return { status: response.statusCode, body: (await response.body.json()) as Record<string, unknown> };
 }
 
 const put = ({ port }: Node, name: string, limit: number, ifMatch?: string): Promise<Answer> =>
@@ -41,7 +46,7 @@ async function limitAt({ port }: Node, policy: string): Promise<number | undefin
 }
 
 async function metricAt({ port }: Node, name: string): Promise<number> {
-  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const text = await (await request(`http://127.0.0.1:${port}/metrics`, ONCE)).body.text();
   return Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1]);
 }
 
