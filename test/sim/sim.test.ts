@@ -4,7 +4,7 @@ import { generateScenario } from './generate.js';
 import { PATIENCE_MS } from './patience.js';
 import { simulate } from './simulate.js';
 
-const SEEDS = 500;
+const SEEDS = 300;
 const SEEDS_A_TEST = 100;
 
 async function historyOf(seed: number, options: { bytes?: boolean } = {}): Promise<string> {
