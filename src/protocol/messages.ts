@@ -1,10 +1,10 @@
 import type { Check, Verdict } from '../limits/decide/decide.js';
 import type { Settlement, Source } from '../limits/decide/decision.js';
+import type { Question } from '../limits/decide/without-owner.js';
 import type { ClientDescription } from '../limits/request/description.js';
 import type { PolicyDocument } from '../policy/policy-document.js';
 import type { EntryValue, Part } from '../policy/policy-entry.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import type { Rule } from '../limits/bucket/rule.js';
 import type { Ranking, Span, TopPart } from '../limits/top-clients.js';
 import type { Use } from '../policy/policy-use.js';
 
@@ -49,9 +49,7 @@ export type Settled =
   | { readonly kind: 'unavailable' };
 
 /** A request for tokens in advance, for checks of this client under these rules. */
-export interface LeaseRequest {
-  readonly clientId: string;
-  readonly rules: readonly Rule[];
+export interface LeaseRequest extends Question {
   /** Tokens that the requesting node will need until its next request: whole, at least 1. */
   readonly tokens: number;
 }

@@ -426,7 +426,7 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 64,
     world: patched({
       file: 'limits/decide/denials.ts',
-      find: '.find(({ rules }) => sameRules(check.rules, rules))',
+      find: '.find((one) => asksSame(one, check))',
       replace: '[0]',
     }),
   },

@@ -1,9 +1,6 @@
-import { statsWith, type Check } from './decide.js';
+import { statsWith } from './decide.js';
 import { decisionBy, type Decision } from './decision.js';
-import { sameRules, type Rule } from '../bucket/rule.js';
-
-/** The part of a check that a remembered denial depends on. */
-type DenialParams = Pick<Check, 'clientId' | 'rules' | 'cost' | 'peek' | 'requestId'>;
+import { asksSame, mayRememberDenial, mayRepeatDenial, type DenialParams, type Question } from './without-owner.js';
 
 export interface Asking {
   /** Time of the question. The owner's `retryAfterMs` begins at this time or later. */
@@ -12,8 +9,7 @@ export interface Asking {
   readonly resets: number;
 }
 
-export interface Denial {
-  readonly rules: readonly Rule[];
+export interface Denial extends Question {
   readonly cost: number;
   readonly decision: Decision;
   /** Arrival of the answer. The waits in the decision count down from here; they were true at this time or earlier. */
@@ -58,18 +54,15 @@ export class Denials {
 
   /** @param nowMs arrival of the answer */
   remember(check: DenialParams, decision: Decision, asking: Asking, nowMs: number): void {
-    const { clientId, rules, cost, requestId } = check;
-    // A repeated request id gets this denial from the owner. Another request id is a new question.
-    if (requestId !== undefined || decision.degraded || this.resets !== asking.resets) return;
-    // A peek does not put its limit in force, so its `retryAfterMs` may be that of an earlier limit.
-    if (check.peek) return;
+    if (!mayRememberDenial(check) || decision.degraded || this.resets !== asking.resets) return;
+    const { clientId, rules, cost } = check;
     const untilMs = asking.atMs + Math.min(decision.retryAfterMs ?? Infinity, this.longestMs);
     if (untilMs <= nowMs) return;
     const others = denialsOf(this.held.get(clientId))
-      .filter((one) => one.untilMs > nowMs && !sameRules(one.rules, rules))
+      .filter((one) => one.untilMs > nowMs && !asksSame(one, check))
       .slice(0, MAX_OF_CLIENT - 1)
       .map((one) => (one.others.length === 0 ? one : Object.assign({}, one, { others: NONE })));
-    this.held.set(clientId, { rules, cost, decision, answeredAtMs: nowMs, untilMs, others });
+    this.held.set(clientId, { clientId, rules, cost, decision, answeredAtMs: nowMs, untilMs, others });
   }
 
   /** @returns the remembered denial with the rest of its waits; `undefined` if there is none for this check */
@@ -77,8 +70,8 @@ export class Denials {
     // Stryker disable next-line ConditionalExpression: it only saves the hash of the id
     if (this.held.size === 0) return undefined;
     const latest = this.held.get(check.clientId);
-    if (latest === undefined || check.requestId !== undefined) return undefined;
-    const denial = denialsOf(latest).find(({ rules }) => sameRules(check.rules, rules));
+    if (latest === undefined || !mayRepeatDenial(check)) return undefined;
+    const denial = denialsOf(latest).find((one) => asksSame(one, check));
     if (denial === undefined || check.cost < denial.cost) return undefined;
     if (nowMs >= denial.untilMs) {
       if (latest.others.length === 0) this.held.delete(check.clientId);

@@ -1,7 +1,8 @@
 import { statsWith, type Check, type Verdict } from '../../limits/decide/decide.js';
+import { asksSame, mayUseLease, type Question } from '../../limits/decide/without-owner.js';
 import { decisionBy, type Decision } from '../../limits/decide/decision.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { MAX_LIMIT, sameRules, type Rule } from '../../limits/bucket/rule.js';
+import { MAX_LIMIT } from '../../limits/bucket/rule.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../../protocol/messages.js';
 import type { Ask } from '../../protocol/peer-transport.js';
 import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
@@ -42,10 +43,8 @@ interface Held {
 }
 
 /** A client with leases in one scope, or without since a moment ago. */
-interface Leased {
+interface Leased extends Question {
   readonly key: string;
-  readonly clientId: string;
-  readonly rules: readonly Rule[];
   /** In the order in which they end. */
   held: Held[];
   /** Tokens spent since `sinceMs`, for the rate. */
@@ -90,10 +89,9 @@ export class LeaseHolder {
   /** Decides with leased tokens, if there are enough for this check. */
   spend(check: Check, nowMs: number): Decision | undefined {
     if (this.leased.size === 0) return undefined;
-    const { rules, cost, peek, requestId, reservation } = check;
+    const { cost } = check;
     const one = this.leased.get(keyOf(check));
-    if (one === undefined || peek || requestId !== undefined || reservation !== undefined) return undefined;
-    if (!sameRules(one.rules, rules)) return undefined;
+    if (one === undefined || !mayUseLease(check) || !asksSame(one, check)) return undefined;
     const held = one.held.find(({ left, endsAtMs }) => left >= cost && nowMs < endsAtMs);
     if (held === undefined) return undefined;
     held.left -= cost;
@@ -110,12 +108,10 @@ export class LeaseHolder {
 
   /** Counts a check that goes to the owner. A client of many such checks gets a lease. */
   forwarded(check: Check, nowMs: number): void {
-    const { cost, peek, requestId, reservation } = check;
-    // A lease decides none of these.
-    if (peek || requestId !== undefined || reservation !== undefined) return;
+    if (!mayUseLease(check)) return;
     const forwards = this.hotClients.count(check, nowMs);
     if (forwards < this.parts.leaseAfter || this.leased.has(keyOf(check))) return;
-    this.begin(check, nowMs, (forwards * cost) / Math.max(MEASURED_MS, this.hotClients.countedMs(nowMs)));
+    this.begin(check, nowMs, (forwards * check.cost) / Math.max(MEASURED_MS, this.hotClients.countedMs(nowMs)));
   }
 
   /** Drops the client's leases; they are not returned. */
@@ -248,7 +244,7 @@ export class LeaseHolder {
 }
 
 /** Another client may have the same key. It has other rules, so the lease pays for none of its checks. */
-function keyOf({ clientId, rules }: Pick<Check, 'clientId' | 'rules'>): string {
+function keyOf({ clientId, rules }: Question): string {
   const scope = rules[0]?.scope;
   return scope === undefined ? clientId : `${clientId}\0${scope}`;
 }
