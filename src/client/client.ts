@@ -6,7 +6,6 @@ import { LimiterMethods, type Limiter } from '../limits/request/limiter.js';
 import type { AllowRequest } from '../limits/request/request.js';
 import { TokenringError } from '../lib/error.js';
 import { AcquireQueue } from './acquire-queue.js';
-import { Caller } from './caller.js';
 import { QuestionDispatcher } from './dispatcher.js';
 import { ServiceLoadWatch, type LoadWatch, type LoadWatchOptions } from './load-watch.js';
 import { readDescription, readLoad, readNothing, readSettlement, type LoadAnswer } from './nodes/answers.js';
@@ -36,7 +35,6 @@ export class ClusterClient extends LimiterMethods implements Client {
   readonly onUnavailable: ReadClientOptions['onUnavailable'];
   private readonly cluster: Cluster;
   private readonly dispatcher: QuestionDispatcher;
-  private readonly caller: Caller;
   private readonly acquireQueue: AcquireQueue;
   private readonly writer: QuestionWriter;
   private readonly denials: Denials;
@@ -55,13 +53,12 @@ export class ClusterClient extends LimiterMethods implements Client {
     this.onUnavailable = options.onUnavailable;
     this.cluster = new Cluster(connections, time, options);
     this.dispatcher = new QuestionDispatcher(this.cluster, time, options);
-    this.caller = new Caller(this.cluster, time, options.timeoutMs);
     this.acquireQueue = new AcquireQueue((request) => this.check(request), time);
     this.writer = new QuestionWriter(rememberDenialsMs > 0);
     this.denials = new Denials(new BoundedMap(options.maxDenials), rememberDenialsMs);
     this.ownDenials = new OwnDenials(time, async (clientId, report) => {
       const request = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;
-      await this.caller.call(clientId, request, readNothing).catch(() => undefined);
+      await this.dispatcher.call(clientId, request, readNothing).catch(() => undefined);
     });
   }
 
@@ -80,9 +77,9 @@ export class ClusterClient extends LimiterMethods implements Client {
       const { topology } = this.cluster;
       const asking = this.denials.asking(nowMs);
       const owner = topology.ownerOf(clientId);
-      this.dispatcher.ask(clientId, owner, text, needsId, (outcome) => {
-        if (outcome.kind === 'decided') {
-          const { decision, by } = outcome;
+      this.dispatcher.check(clientId, owner, text, needsId, (outcome) => {
+        if (outcome.kind === 'answered') {
+          const { value: decision, by } = outcome;
           // The ring has changed, and another node owns the client now.
           if (decision.owner !== owner && decision.owner !== topology.ownerOf(clientId)) this.cluster.doubt(by);
           if (question !== undefined && !decision.allowed)
@@ -100,7 +97,11 @@ export class ClusterClient extends LimiterMethods implements Client {
     if (typeof (reservation as unknown) !== 'string') throw invalid('reservation', 'a string');
     const body = JSON.stringify({ reservation, cost });
     const clientId = clientOf(reservation);
-    const settlement = await this.caller.call(clientId, { method: 'POST', path: '/v1/settle', body }, readSettlement);
+    const settlement = await this.dispatcher.call(
+      clientId,
+      { method: 'POST', path: '/v1/settle', body },
+      readSettlement,
+    );
     // The settled cost may leave tokens that the remembered denial lacked.
     this.denials.forget(clientId);
     return settlement;
@@ -108,19 +109,19 @@ export class ClusterClient extends LimiterMethods implements Client {
 
   readonly describe: Limiter['describe'] = async (clientId) => {
     this.requireOpen();
-    return this.caller.call(clientId, { method: 'GET', path: pathOfClient(clientId) }, readDescription);
+    return this.dispatcher.call(clientId, { method: 'GET', path: pathOfClient(clientId) }, readDescription);
   };
 
   readonly reset: Limiter['reset'] = async (clientId) => {
     this.requireOpen();
-    await this.caller.call(clientId, { method: 'DELETE', path: pathOfClient(clientId) }, readNothing);
+    await this.dispatcher.call(clientId, { method: 'DELETE', path: pathOfClient(clientId) }, readNothing);
     this.denials.forget(clientId);
   };
 
   readonly reportLoad: Client['reportLoad'] = async (policy, report) => {
     this.requireOpen();
     const path = `/v1/load/${pathOf('policy', policy)}`;
-    return this.caller.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
+    return this.dispatcher.call(policy, { method: 'PUT', path, body: JSON.stringify(report) }, readLoad);
   };
 
   readonly watchLoad: Client['watchLoad'] = (policy, options = {}) => {
@@ -142,7 +143,7 @@ export class ClusterClient extends LimiterMethods implements Client {
     this.acquireQueue.close();
     for (const watch of this.watches) watch.stop();
     this.cluster.stop();
-    await Promise.all([this.dispatcher.idle(), this.caller.idle(), this.ownDenials.report()]);
+    await Promise.all([this.dispatcher.idle(), this.ownDenials.report()]);
     await this.connections.close();
   }
 

@@ -1,4 +1,3 @@
-import { batchItemId } from '../limits/batch-item-id.js';
 import type { Decision } from '../limits/decide/decision.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import { BatchingQueue, type Batch } from '../lib/batching-queue.js';
@@ -7,26 +6,20 @@ import { MAX_BATCH, MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../limits/request
 import { fieldsOf, readDecision, readProblem } from './nodes/answers.js';
 import type { Cluster } from './nodes/cluster.js';
 import { noAnswer } from './nodes/node-health.js';
-import type { NodeAnswer } from './nodes/transport.js';
+import type { NodeAnswer, NodeRequest } from './nodes/transport.js';
 import type { ReadClientOptions } from './options.js';
-import { withRequestId } from './question.js';
+import { bytesOf, Question, randomText, writeBatch, type Outcome } from './question.js';
 import type { Time } from './runtime.js';
-
-/** The outcome of a question. */
-export type Outcome =
-  | { readonly kind: 'decided'; readonly decision: Decision; readonly by: string }
-  /** The question or the token is at fault. Every node would give the same answer. */
-  | { readonly kind: 'refused'; readonly error: TokenringError }
-  /** No node could answer in time. */
-  | { readonly kind: 'unanswered'; readonly error: TokenringError };
 
 /**
  * When all nodes have failed, they are asked once more after this time. A broken connection does not mean a dead node.
  */
 const AGAIN_AFTER_MS = 50;
 const ROUNDS = 2;
-/** A node that has not answered after this long is overdue: another node is asked as well. */
-const OVERDUE_MS = 250;
+/** A node that has not answered a batch after this long is overdue: another node is asked as well. */
+const BATCH_OVERDUE_MS = 250;
+/** The same for a call, as a part of its time: a node may have to ask all others for it. */
+const CALL_OVERDUE = 1 / 3;
 /** Pause for an overloaded node that sends no `Retry-After`. */
 const REST_MS = 1_000;
 /** The resolution of all waits here. */
@@ -38,37 +31,10 @@ const FRAME_BYTES = 64;
 /** Bound of the bytes of a comma and `,"requestId":"…"`. */
 const REQUEST_ID_BYTES = 60;
 
-interface Question {
-  readonly clientId: string;
-  /** The owner of the client, if it is known. */
-  readonly owner: NodeId | undefined;
-  /** The question as JSON. */
-  readonly text: string;
-  readonly bytes: number;
-  /** Whether the question consumes and has no request id. It then gets one with its first batch. */
-  readonly needsId: boolean;
-  /** The batch that gave it an id, and its index there. */
-  batchId: string | undefined;
-  index: number;
-  readonly giveUpAtMs: number;
-  /** Addresses asked in this round. */
-  tried: string[] | undefined;
-  /** The first address asked in this round. Usually it is the only one, and `tried` is not needed. */
-  firstTried: string | undefined;
-  round: number;
-  /** Number of nodes from which an answer may still come. */
-  pending: number;
-  /** Time of the next attempt, while `pending` is 0. */
-  againAtMs: number;
-  failures: Map<string, Error> | undefined;
-  /** Whether the question has its answer or was given up. */
-  isSettled: boolean;
-  readonly done: (outcome: Outcome) => void;
-}
-
-/** Sends each question to the best node, in batches, and to another node when that fails. */
+/** Sends each question to the best node, checks in batches and calls alone, and to another node when that fails. */
 export class QuestionDispatcher {
-  private readonly queue: BatchingQueue<Question>;
+  private readonly checks: BatchingQueue<Question>;
+  private readonly calls: BatchingQueue<Question>;
   /** In the order of their deadlines. */
   private readonly waiting = new Set<Question>();
   private stopTicking: (() => void) | undefined;
@@ -85,10 +51,13 @@ export class QuestionDispatcher {
   ) {
     this.timeoutMs = timeoutMs;
     this.maxWaiting = maxWaiting;
-    this.queue = new BatchingQueue({
+    this.checks = new BatchingQueue({
       clock: time,
       timers: time,
-      send: (batch) => void this.sendBatch(batch),
+      send: (batch) => {
+        const body = writeBatch(batch.items, this.newId());
+        void this.send(this.checks, batch, { method: 'POST', path: '/v1/allow/batch', body });
+      },
       maxInFlight: MAX_IN_FLIGHT,
       coalesces: true,
       maxItems: MAX_BATCH,
@@ -96,54 +65,52 @@ export class QuestionDispatcher {
       sizeOf: ({ bytes, batchId }) => bytes + (batchId === undefined ? 1 : REQUEST_ID_BYTES),
       isOver: ({ isSettled }) => isSettled,
     });
+    this.calls = new BatchingQueue({
+      clock: time,
+      timers: time,
+      send: (batch) => void this.send(this.calls, batch, batch.items[0]!.sent as NodeRequest),
+      maxItems: 1,
+      isOver: ({ isSettled }) => isSettled,
+    });
   }
 
   /**
+   * Asks for a decision.
    * @param owner of the client, if it is known
-   * @param text the question as JSON; it may be sent more than once
+   * @param text the check as JSON
    * @param needsId whether it consumes and has no request id, so that it needs one to be charged once
-   * @param done called once, perhaps before this returns. A promise for each question would cost more than its JSON.
+   * @param done called once, perhaps before this returns
    */
-  ask(
+  check(
     clientId: string,
     owner: NodeId | undefined,
     text: string,
     needsId: boolean,
-    done: (outcome: Outcome) => void,
+    done: (outcome: Outcome<Decision>) => void,
   ): void {
     const bytes = bytesOf(text);
-    if (bytes > MAX_REQUEST_BYTES) {
-      const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
-      return done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
-    }
-    const refusal = this.cluster.health.refusal();
-    if (refusal !== undefined) return done({ kind: 'unanswered', error: refusal });
-    if (this.waiting.size >= this.maxWaiting) {
-      const detail = `${this.maxWaiting} questions of this client wait for an answer`;
-      return done({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
-    }
-    this.cluster.health.asked();
-    const question: Question = {
-      clientId,
-      owner,
-      text,
-      bytes,
-      needsId,
-      batchId: undefined,
-      index: 0,
-      giveUpAtMs: this.time.nowMs() + this.timeoutMs,
-      tried: undefined,
-      firstTried: undefined,
-      round: 1,
-      pending: 0,
-      againAtMs: 0,
-      failures: undefined,
-      isSettled: false,
-      done,
-    };
-    this.waiting.add(question);
-    this.stopTicking ??= this.time.every(TICK_MS, () => this.tick());
-    if (!this.askNext(question)) this.settle(question, unanswered(question));
+    const giveUpAtMs = this.time.nowMs() + this.timeoutMs;
+    if (bytes <= MAX_REQUEST_BYTES)
+      return this.ask(new Question(clientId, owner, text, bytes, needsId, giveUpAtMs, readDecision, done));
+    const expected = `at most ${MAX_REQUEST_BYTES} bytes`;
+    done({ kind: 'refused', error: new TokenringError('too_large', { field: 'body', expected }) });
+  }
+
+  /**
+   * Sends anything but a check. Nodes may execute it more than once.
+   * @param read returns `undefined` for a value that is no answer
+   * @throws TokenringError
+   */
+  call<T>(clientId: string, request: NodeRequest, read: (value: unknown) => T | undefined): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const done = (outcome: Outcome<T>): void => {
+        if (outcome.kind === 'answered') resolve(outcome.value);
+        else reject(outcome.error);
+      };
+      const owner = this.cluster.topology.ownerOf(clientId);
+      const giveUpAtMs = this.time.nowMs() + this.timeoutMs;
+      this.ask(new Question(clientId, owner, request, 0, false, giveUpAtMs, read, done));
+    });
   }
 
   /** Resolves when no question waits for an answer. */
@@ -151,7 +118,22 @@ export class QuestionDispatcher {
     if (this.waiting.size > 0) await new Promise<void>((resolve) => this.becameIdle.push(resolve));
   }
 
-  private settle(question: Question, outcome: Outcome): void {
+  private ask<T>(asked: Question<T>): void {
+    // Only its own `read` makes the value that its `done` gets.
+    const question = asked as unknown as Question;
+    const refusal = this.cluster.health.refusal();
+    if (refusal !== undefined) return question.done({ kind: 'unanswered', error: refusal });
+    if (this.waiting.size >= this.maxWaiting) {
+      const detail = `${this.maxWaiting} questions of this client wait for an answer`;
+      return question.done({ kind: 'unanswered', error: new TokenringError('overloaded', { detail }) });
+    }
+    this.cluster.health.asked();
+    this.waiting.add(question);
+    this.stopTicking ??= this.time.every(TICK_MS, () => this.tick());
+    if (!this.askNext(question)) this.giveUp(question);
+  }
+
+  private settle(question: Question, outcome: Outcome<unknown>): void {
     if (question.isSettled) return;
     question.isSettled = true;
     this.waiting.delete(question);
@@ -162,6 +144,11 @@ export class QuestionDispatcher {
     this.stopTicking = undefined;
     for (const resolve of this.becameIdle) resolve();
     this.becameIdle = [];
+  }
+
+  private giveUp(question: Question): void {
+    const { failures, sent } = question;
+    this.settle(question, { kind: 'unanswered', error: noAnswer(failures, typeof sent !== 'string') });
   }
 
   /**
@@ -188,7 +175,7 @@ export class QuestionDispatcher {
     if (question.firstTried === undefined) question.firstTried = address;
     else (question.tried ??= []).push(address);
     question.pending += 1;
-    this.queue.add(address, question);
+    (typeof question.sent === 'string' ? this.checks : this.calls).add(address, question);
     return true;
   }
 
@@ -199,38 +186,37 @@ export class QuestionDispatcher {
     return `${this.idPrefix}${(this.ids += 1).toString(36)}`;
   }
 
-  private async sendBatch(batch: Batch<Question>): Promise<void> {
+  private async send(queue: BatchingQueue<Question>, batch: Batch<Question>, request: NodeRequest): Promise<void> {
     const { to, items, sentAtMs } = batch;
-    const body = bodyOf(items, this.newId());
     // The last question has the latest deadline.
     const leftMs = Math.max(1, items.at(-1)!.giveUpAtMs - sentAtMs);
-    const answer = await this.cluster.transport.send(to, { method: 'POST', path: '/v1/allow/batch', body }, leftMs);
+    const answer = await this.cluster.transport.send(to, request, leftMs);
     for (const question of items) question.pending -= 1;
-    if (answer.kind === 'answer') this.answered(to, items, answer);
-    else this.failed(to, items, answer.reason, answer.unconnected);
-    this.queue.end(batch);
+    if (answer.kind === 'failed') this.failed(to, items, answer.reason, answer.unconnected);
+    else {
+      const values = queue === this.checks ? decisionsOf(answer) : valueOf(answer);
+      if (values?.length === items.length) this.answered(to, items, values);
+      else this.notAnswered(to, items, answer);
+    }
+    queue.end(batch);
   }
 
-  private answered(by: string, questions: readonly Question[], answer: NodeAnswer): void {
-    const { results } = fieldsOf(answer.value);
-    if (answer.status !== 200 || !Array.isArray(results) || results.length !== questions.length)
-      return this.notDecided(by, questions, answer);
+  private answered(by: string, questions: readonly Question[], values: readonly unknown[]): void {
     this.cluster.answered(by);
     for (let i = 0; i < questions.length; i += 1) {
       const question = questions[i]!;
-      const result: unknown = results[i];
-      const decision = readDecision(result);
-      if (decision !== undefined) this.settle(question, { kind: 'decided', decision, by });
+      const value = question.read(values[i]);
+      if (value !== undefined) this.settle(question, { kind: 'answered', value, by });
       else {
-        const problem = readProblem(fieldsOf(result)['error']);
+        const problem = readProblem(fieldsOf(values[i])['error']);
         if (problem !== undefined && isFault(problem.status))
           this.settle(question, { kind: 'refused', error: problem });
-        else this.askAgain(question, by, problem ?? new Error('answered with something that is no decision'), false);
+        else this.askAgain(question, by, problem ?? new Error('answered with something else'), false);
       }
     }
   }
 
-  private notDecided(by: string, questions: readonly Question[], answer: NodeAnswer): void {
+  private notAnswered(by: string, questions: readonly Question[], answer: NodeAnswer): void {
     const { status, value, retryAfterMs } = answer;
     const problem = readProblem(value);
     if (status === 429 || status === 408) {
@@ -250,7 +236,7 @@ export class QuestionDispatcher {
       const reason = problem ?? new TokenringError('overloaded', { detail: 'answered 503' });
       for (const question of questions) this.askAgain(question, by, reason, problem?.code === 'draining');
     } else {
-      const reason = problem ?? new Error(`answered ${status}, which is no answer to a batch`);
+      const reason = problem ?? new Error(`answered ${status} with something else`);
       this.failed(by, questions, reason, false);
     }
   }
@@ -264,9 +250,9 @@ export class QuestionDispatcher {
   private askAgain(question: Question, address: string, reason: Error, isFree: boolean): void {
     (question.failures ??= new Map()).set(address, reason);
     if (question.isSettled || question.pending > 0) return;
-    if (!isFree && !this.cluster.health.takeRetry()) return this.settle(question, unanswered(question));
+    if (!isFree && !this.cluster.health.takeRetry()) return this.giveUp(question);
     if (this.askNext(question)) return;
-    if (question.round === ROUNDS) return this.settle(question, unanswered(question));
+    if (question.round === ROUNDS) return this.giveUp(question);
     question.round += 1;
     question.tried = question.firstTried = undefined;
     question.againAtMs = this.time.nowMs() + AGAIN_AFTER_MS;
@@ -274,67 +260,39 @@ export class QuestionDispatcher {
 
   private tick(): void {
     const nowMs = this.time.nowMs();
-    // The next node is asked as well, and the first answer counts.
-    for (const { to: address, items } of this.queue.overdue(OVERDUE_MS)) {
+    this.askOthers(this.checks, BATCH_OVERDUE_MS);
+    this.askOthers(this.calls, CALL_OVERDUE * this.timeoutMs);
+    const refusal = this.cluster.health.refusal();
+    for (const question of this.waiting) {
+      if (refusal !== undefined) this.settle(question, { kind: 'unanswered', error: refusal });
+      else if (nowMs >= question.giveUpAtMs) this.giveUp(question);
+      else if (question.pending === 0 && nowMs >= question.againAtMs && !this.askNext(question)) this.giveUp(question);
+    }
+  }
+
+  /** Asks another node as well where one is overdue. The first answer counts. */
+  private askOthers(queue: BatchingQueue<Question>, overdueMs: number): void {
+    for (const { to: address, items } of queue.overdue(overdueMs)) {
       const isFree = this.cluster.failed(address);
-      const reason = new Error(`no answer within ${OVERDUE_MS} ms`);
-      for (const question of [...items, ...this.queue.waitingFor(address)]) {
+      const reason = new Error(`no answer within ${Math.round(overdueMs)} ms`);
+      for (const question of [...items, ...queue.waitingFor(address)]) {
         if (question.isSettled) continue;
         (question.failures ??= new Map()).set(address, reason);
         if (isFree || this.cluster.health.takeRetry()) this.askNext(question);
       }
     }
-    const refusal = this.cluster.health.refusal();
-    for (const question of this.waiting) {
-      if (refusal !== undefined) this.settle(question, { kind: 'unanswered', error: refusal });
-      else if (nowMs >= question.giveUpAtMs) this.settle(question, unanswered(question));
-      else if (question.pending === 0 && nowMs >= question.againAtMs && !this.askNext(question))
-        this.settle(question, unanswered(question));
-    }
   }
 }
 
-/** @returns 16 characters with 96 random bits */
-function randomText(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_');
+/** Returns the results of a batch; `undefined` without any. */
+function decisionsOf({ status, value }: NodeAnswer): readonly unknown[] | undefined {
+  const { results } = fieldsOf(value);
+  return status === 200 && Array.isArray(results) ? results : undefined;
 }
 
-const encoder = new TextEncoder();
-/** Largest number of bytes of a UTF-16 code unit in UTF-8. */
-const MAX_UNIT_BYTES = 3;
-const SHORT_UNITS = 1_000;
-
-/** @returns the bytes of a text in UTF-8, exactly if it is long; an upper bound, which is cheap, if it is short */
-function bytesOf(text: string): number {
-  return text.length <= SHORT_UNITS ? text.length * MAX_UNIT_BYTES : encoder.encode(text).length;
-}
-
-/**
- * Writes the body of a batch, and gives ids to the questions that need one. The id of a question stays when the question
- * is sent again, so it is charged once. One id for all questions of a batch costs the nodes much less than one each.
- */
-function bodyOf(questions: readonly Question[], batchId: string): string {
-  let list = '';
-  for (let index = 0; index < questions.length; index += 1) {
-    const question = questions[index]!;
-    if (index > 0) list += ',';
-    if (question.batchId !== undefined) {
-      list += withRequestId(question.text, batchItemId(question.batchId, question.index));
-      continue;
-    }
-    list += question.text;
-    if (!question.needsId) continue;
-    question.batchId = batchId;
-    question.index = index;
-  }
-  return `{"requestId":"${batchId}","requests":[${list}]}`;
-}
-
-function unanswered({ failures }: Question): Outcome {
-  return { kind: 'unanswered', error: noAnswer(failures) };
+/** Returns the result of a call, as the only one; `undefined` without one. */
+function valueOf({ status, value }: NodeAnswer): readonly unknown[] | undefined {
+  return status === 200 || status === 204 ? [value] : undefined;
 }
 
 /** Tells whether the question or the token is at fault, so that another node would answer the same. */

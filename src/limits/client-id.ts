@@ -2,6 +2,9 @@ export const MAX_CLIENT_ID_BYTES = 256;
 /** Valid client ids, for messages. */
 export const EXPECTED_CLIENT_ID = `1 to ${MAX_CLIENT_ID_BYTES} bytes of well-formed Unicode`;
 
+/** Largest number of bytes of a UTF-16 code unit in UTF-8. */
+export const MAX_UNIT_BYTES = 3;
+
 /**
  * Whether a value is 1 to 256 bytes of well-formed Unicode. A lone surrogate has no UTF-8 form, so two ids with
  * different lone surrogates would be the same on the wire.
@@ -13,11 +16,11 @@ export function isClientId(value: unknown): value is string {
 /** Whether a text is well-formed Unicode of 1 to `maxBytes` bytes in UTF-8. */
 export function isText(text: string, maxBytes: number): boolean {
   if (text.length === 0 || !text.isWellFormed()) return false;
-  // A UTF-16 unit takes at most 3 bytes of UTF-8, so most texts need no counting.
-  return text.length * 3 <= maxBytes || utf8Bytes(text) <= maxBytes;
+  // Most texts need no counting.
+  return text.length * MAX_UNIT_BYTES <= maxBytes || utf8Bytes(text) <= maxBytes;
 }
 
-function utf8Bytes(text: string): number {
+export function utf8Bytes(text: string): number {
   let bytes = 0;
   for (const char of text) {
     const point = char.codePointAt(0)!;

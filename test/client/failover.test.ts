@@ -27,6 +27,10 @@ describe('a client whose nodes fail', function () {
     live = await liveNode();
     liveUrl = `http://127.0.0.1:${live.port}`;
     deadUrl = `http://127.0.0.1:${await freePort()}`;
+    // Loads undici, which takes longer than the waits below.
+    const first = createClient({ nodes: [liveUrl] });
+    await first.allow('first', 1, 1_000);
+    await first.close();
   });
   afterEach(async () => {
     await Promise.all(toClose.splice(0).map((one) => one.close()));

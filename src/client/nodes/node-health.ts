@@ -1,4 +1,4 @@
-import { TokenringError, type ErrorCode } from '../../lib/error.js';
+import { TokenringError } from '../../lib/error.js';
 import type { Time } from '../runtime.js';
 import type { Topology } from './topology.js';
 
@@ -130,15 +130,15 @@ export class NodeHealth {
 type Failures = ReadonlyMap<string, Error>;
 
 /**
- * Creates the error of a question or call that no node has answered. Without a failure, every node rests.
- * @param code default: `overloaded` if that was the last answer, otherwise `no_answer`
+ * Creates the error of a question that no node has answered. Without a failure, every node rests.
+ * @param namesReason whether the code is that of the last problem, also of one beside `overloaded`
  */
-export function noAnswer(failures: Failures | undefined, code?: ErrorCode): TokenringError {
+export function noAnswer(failures: Failures | undefined, namesReason: boolean): TokenringError {
   const cause = failures && [...failures.values()].at(-1);
   if (cause === undefined) return new TokenringError('overloaded', { detail: 'every node has asked for a pause' });
   // For example `http://10.0.0.1:8080: connect ECONNREFUSED 10.0.0.1:8080; …`.
   const shown = [...failures!].slice(0, MAX_SHOWN).map(([address, { message }]) => `${address}: ${message}`);
   if (failures!.size > MAX_SHOWN) shown.push(`and ${failures!.size - MAX_SHOWN} more`);
-  const isOverload = cause instanceof TokenringError && cause.code === 'overloaded';
-  return new TokenringError(code ?? (isOverload ? 'overloaded' : 'no_answer'), { detail: shown.join('; ') }, { cause });
+  const isTold = cause instanceof TokenringError && (namesReason || cause.code === 'overloaded');
+  return new TokenringError(isTold ? cause.code : 'no_answer', { detail: shown.join('; ') }, { cause });
 }

@@ -1,3 +1,4 @@
+import { MAX_UNIT_BYTES } from '../client-id.js';
 import { charCodeAt } from '../../lib/char-code-at.js';
 
 /**
@@ -30,8 +31,6 @@ const halves = new Int32Array(2);
 /** The name that is being hashed, in UTF-8, if it is not all ASCII. Grows with the longest name. */
 let encoded = new Uint8Array(512);
 const encoder = new TextEncoder();
-/** Largest number of bytes of a UTF-16 code unit in UTF-8. */
-const MAX_UNIT_BYTES = 3;
 
 /** Hashes a client's name. About 50 ns for 20 ASCII characters. */
 export function clientKey(clientId: string): ClientKey {
