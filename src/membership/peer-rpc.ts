@@ -1,13 +1,14 @@
-import { prepareRing } from '../limits/ring/rings.js';
+import { growingRing } from '../limits/ring/rings.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from './membership.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../protocol/messages.js';
 import type { Ask, PeerTransport } from '../protocol/peer-transport.js';
 import type { Clock, Timers } from '../lib/clock.js';
+import { inTurns } from '../lib/turns.js';
 import type { Probing } from './probing.js';
 import { DuplicateIds, duplicateOf, isDuplicate } from './duplicate-id.js';
 
-/** When an answer names more members that are new to this node, their ring is made in slices first: each member takes 1 ms. */
+/** When an answer names more members that are new to this node, their ring is made in turns first: each member takes 1 ms. */
 const MAX_UNKNOWN = 4;
 /** Other members are asked about a member that was silent for this many beats. */
 const LATE_BEATS = 2;
@@ -188,10 +189,10 @@ export class PeerRpc {
     return count;
   }
 
-  private prepareRingWith(members: readonly MemberRecord[]): Promise<void> {
+  private async prepareRingWith(members: readonly MemberRecord[]): Promise<void> {
     const ring = this.membership.ring();
     const active = members.filter(({ state }) => state === 'active').map(({ id }) => id);
-    return prepareRing([...ring.members, ...active], ring, () => new Promise((resolve) => this.timers.soon(resolve)));
+    await inTurns(growingRing([...ring.members, ...active], ring), this.timers);
   }
 
   /** Returns the same object until this node or its view has changed, as what is written of it is kept. */

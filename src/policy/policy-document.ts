@@ -18,7 +18,7 @@ import {
   type Part,
   type Totals,
 } from './policy-entry.js';
-import { finish, type Steps } from '../lib/steps.js';
+import { finish, type Steps } from '../lib/turns.js';
 
 /**
  * All policies, tiers, lists, overrides, and domains of Envoy's, in one document that every node holds. Each entry has

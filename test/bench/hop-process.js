@@ -10,6 +10,7 @@ const { ClusterNode } = await load('node/node.js');
 const { systemClock, systemTimers } = await load('lib/system.js');
 const { ByteWriter } = await load('lib/byte-writer.js');
 const { decodeAnswer, decodeMessage, writeAnswer, writeMessage } = await load('protocol/format/messages.js');
+const { finish } = await load('lib/turns.js');
 const { BatchReader } = await load('server/validate/batch-reader.js');
 const { WITHOUT_POLICIES } = await load('policy/active-policies.js');
 
@@ -63,7 +64,7 @@ let nextBody = 0;
 function nextBatch() {
   nextBody = (nextBody + 1) % bodies.length;
   const unread = reader.begin(bodies[nextBody]);
-  while (!unread.readSome());
+  finish(unread.reading());
   return unread.batch;
 }
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
-import { TurnBudget } from '../../src/node/decide/turn-budget.js';
+import { finish } from '../../src/lib/turns.js';
 import type { Check } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
@@ -64,7 +64,7 @@ describe('a batch of checks', () => {
     const reader = new BatchReader(WITHOUT_POLICIES);
     for (const repeat of [false, true]) {
       const unread = reader.begin(body);
-      while (!unread.readSome());
+      finish(unread.reading());
       const { batch } = unread;
       const last = batch.items.at(-1)!;
       expect(last.isObject).to.equal(false);
@@ -152,30 +152,5 @@ describe('more checks than may wait for their owner', () => {
       '[0].source',
       'forwarded',
     );
-  });
-});
-
-describe('the budget of a turn', () => {
-  it('lets other work in between the parts of a large batch, first come, first served', async () => {
-    const due: (() => void)[] = [];
-    const timers = { soon: (action: () => void) => void due.push(action) };
-    const budget = new TurnBudget(timers as never, 500);
-    const granted: string[] = [];
-    expect(budget.take(300)).to.equal(300);
-    expect(budget.take(300)).to.equal(200);
-    const note = (name: string, wanted: number): void =>
-      void budget.wait(wanted).then((count) => granted.push(`${name} ${count}`));
-    note('large', 1_000);
-    note('small', 100);
-    expect(budget.take(1), 'while others wait').to.equal(0);
-    const turn = async (): Promise<string[]> => {
-      due.shift()!();
-      await Promise.resolve();
-      return granted.splice(0);
-    };
-    expect(await turn()).to.deep.equal(['large 500']);
-    note('late', 100);
-    expect(await turn()).to.deep.equal(['small 100', 'late 100']);
-    expect(budget.take(400)).to.equal(300);
   });
 });

@@ -10,7 +10,7 @@ import { policyKey, type EntryValue } from '../../src/policy/policy-entry.js';
 import { policyOf } from '../../src/policy/policy.js';
 import type { Membership } from '../../src/membership/membership.js';
 import { ActivePolicies } from '../../src/policy/active-policies.js';
-import type { Steps } from '../../src/lib/steps.js';
+import type { Steps } from '../../src/lib/turns.js';
 import { PolicyAntiEntropy } from '../../src/node/policies/anti-entropy.js';
 import { DocumentChanges } from '../../src/node/policies/document-changes.js';
 import { EntryParts } from '../../src/node/policies/entry-parts.js';

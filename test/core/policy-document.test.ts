@@ -29,7 +29,7 @@ import {
 } from '../../src/policy/policy-document.js';
 import { lineOf, policyKey, type Entry, type EntryValue } from '../../src/policy/policy-entry.js';
 import { checkPolicyFile, entriesOf, type PolicyFileText } from '../../src/policy/policy-file.js';
-import { finish } from '../../src/lib/steps.js';
+import { finish } from '../../src/lib/turns.js';
 import { findRule } from '../../src/policy/envoy-table.js';
 
 const limit = (n: number): EntryValue => ({ limit: n, window: '1m' });

@@ -4,7 +4,8 @@ import fc from 'fast-check';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { memberPoints } from '../../src/limits/ring/member-points.js';
 import { makeRing, pointOf, type NodeId, type Ring } from '../../src/limits/ring/ring.js';
-import { createRing, prepareRing } from '../../src/limits/ring/rings.js';
+import { inTurns } from '../../src/lib/turns.js';
+import { createRing, growingRing } from '../../src/limits/ring/rings.js';
 
 const POINTS = 2048;
 const hosts = (count: number): NodeId[] => Array.from({ length: count }, (_, i) => `10.0.0.${i}:9080`);
@@ -270,12 +271,13 @@ describe('ring', () => {
     it('of many members at once is made in slices, and is there when it is wanted', async () => {
       const before = createRing(hosts(5));
       const wanted = [...hosts(5).slice(1), ...Array.from({ length: 22 }, (_, i) => `new-${i}:1`)];
-      let pauses = 0;
-      await prepareRing(wanted, before, () => {
-        pauses += 1;
-        return Promise.resolve();
-      });
-      expect(pauses).to.equal(5);
+      let turns = 0;
+      const soon = (action: () => void): void => {
+        turns += 1;
+        action();
+      };
+      await inTurns(growingRing(wanted, before), { soon });
+      expect(turns).to.equal(5);
       const ring = createRing(wanted);
       expect(ring.members).to.deep.equal([...wanted].sort());
       expect(ring.shares()).to.deep.equal(ketamaShares(ring.members));

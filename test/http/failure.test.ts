@@ -6,7 +6,8 @@ import { Access } from '../../src/server/edge/access/access.js';
 import { Api } from '../../src/server/http/api/api.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { Counters } from '../../src/server/edge/counters.js';
-import { Turns } from '../../src/server/edge/turns.js';
+import { systemClock, systemTimers } from '../../src/lib/system.js';
+import { Turns } from '../../src/lib/turns.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 import { call, expectProblem, type Answer } from '../support/http.js';
 
@@ -20,7 +21,7 @@ async function answerOf(parts: object, path: string): Promise<Answer> {
     decisions: NO_DECISIONS,
     auditTrail: { audit: () => undefined, recent: () => [] },
     counters: new Counters(),
-    turns: new Turns({ nowMs: () => performance.now(), defer: setImmediate }),
+    turns: new Turns({ timers: systemTimers, spent: () => systemClock.nowMs(), perTurn: 4 }),
   };
   const api = new Api({ ...usual, ...parts } as unknown as ConstructorParameters<typeof Api>[0]);
   const server = createServer(api.answer).listen(0, '127.0.0.1');

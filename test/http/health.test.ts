@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { TokenringError } from '../../src/lib/error.js';
 import { ArrivingBytes } from '../../src/server/edge/arriving.js';
 import { Counters } from '../../src/server/edge/counters.js';
-import { Turns } from '../../src/server/edge/turns.js';
+import { Turns } from '../../src/lib/turns.js';
 import { Health } from '../../src/server/http/health.js';
 import { createPublicServer } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
@@ -34,8 +34,8 @@ describe('health checks and other requests of a public server', () => {
     turn = () => deferred.shift()?.();
     // Each look at the clock takes 1 ms.
     let nowMs = 0;
-    const clock = { nowMs: () => (nowMs += 1), defer: (callback: () => void): void => void deferred.push(callback) };
-    turns = new Turns(clock, { turnMs: 4, maxWaiting: 5 });
+    const timers = { soon: (callback: () => void): void => void deferred.push(callback) };
+    turns = new Turns({ timers, spent: () => (nowMs += 1), perTurn: 4, maxWaiting: 5 });
     const counters = new Counters();
     const direct = { allow: () => false, batch: () => false, arriving: new ArrivingBytes(1_000) };
     publicServer = createPublicServer({
@@ -89,7 +89,7 @@ describe('health checks and other requests of a public server', () => {
 
   it('wait for their turn; above the bound, others get 503 in their turn, and health checks 200', async () => {
     // Something takes the whole turn.
-    while (turns.hasTime());
+    while (turns.mayWork());
     const pages = await Promise.all(Array.from({ length: 7 }, () => connect(port)));
     for (const wire of pages) wire.send(get('/openapi.json'));
     const probes = await Promise.all([connect(port), connect(port)]);
@@ -117,7 +117,7 @@ describe('health checks and other requests of a public server', () => {
   });
 
   it('begin nothing for a caller who has gone meanwhile', async () => {
-    while (turns.hasTime());
+    while (turns.mayWork());
     const [gone, stays] = await Promise.all([connect(port), connect(port)]);
     gone.send(get('/gone'));
     stays.send(get('/stays'));

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
 import type { EntryValue } from '../../src/policy/policy-entry.js';
-import { Turns } from '../../src/server/edge/turns.js';
+import { Turns } from '../../src/lib/turns.js';
 import { policyListJson } from '../../src/server/http/api/policy-list.js';
 
 describe('the list of policies', () => {
@@ -18,7 +18,7 @@ describe('the list of policies', () => {
     ];
     const all = change(NO_DOCUMENT, new Map([...named(100).reverse(), ...more]), 'a:1');
     const document = change(all, new Map([['policy gone', null]]), 'a:1');
-    const work = new Turns({ nowMs: () => 0, defer: setImmediate });
+    const work = new Turns({ timers: { soon: setImmediate }, spent: () => 0, perTurn: 4 });
     const text = String(await policyListJson(document, 'p00001', work));
     const policies = Object.fromEntries(named(100).map(([key, value]) => [key.slice('policy '.length), value]));
     const last = '"__proto__":{"limit":1,"window":"1d"},';
@@ -34,11 +34,14 @@ describe('the list of policies', () => {
     let nowMs = 0;
     let turns = 0;
     const work = new Turns({
-      nowMs: () => (nowMs += 1),
-      defer(next) {
-        turns += 1;
-        setImmediate(next);
+      timers: {
+        soon(next) {
+          turns += 1;
+          setImmediate(next);
+        },
       },
+      spent: () => (nowMs += 1),
+      perTurn: 4,
     });
     const body = await policyListJson(document, undefined, work);
     expect(Object.keys((JSON.parse(String(body)) as { policies: object }).policies)).to.have.lengthOf(1_000);

@@ -1,5 +1,6 @@
 import type { Counters } from '../../src/server/edge/counters.js';
-import { Turns } from '../../src/server/edge/turns.js';
+import { systemClock, systemTimers } from '../../src/lib/system.js';
+import { Turns } from '../../src/lib/turns.js';
 import type { DecisionHandlers } from '../../src/server/http/decisions/handlers.js';
 import { Health } from '../../src/server/http/health.js';
 
@@ -14,6 +15,6 @@ export const NO_DECISIONS: DecisionHandlers = {
 
 /** What a public server needs beside its handlers: a node that is ready. */
 export function readyNode(counters: Counters): { counters: Counters; health: Health; turns: Turns } {
-  const turns = new Turns({ nowMs: () => performance.now(), defer: setImmediate });
+  const turns = new Turns({ timers: systemTimers, spent: () => systemClock.nowMs(), perTurn: 4 });
   return { counters, health: new Health(counters, () => undefined), turns };
 }

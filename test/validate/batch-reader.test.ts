@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { finish } from '../../src/lib/turns.js';
 import fc from 'fast-check';
 import { WITHOUT_POLICIES, type Policies } from '../../src/policy/active-policies.js';
 import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
@@ -22,7 +23,7 @@ function itemsOf(batch: CheckBatch): Items {
 /** Reads a body step by step. @throws TokenringError for a body that is refused */
 function readAll(reader: BatchReader, body: Buffer): CheckBatch {
   const unread = reader.begin(body);
-  while (!unread.readSome());
+  finish(unread.reading());
   expect(unread.batch.size).to.be.at.most(unread.maxItems);
   return unread.batch;
 }
@@ -38,9 +39,9 @@ function outcomeOf(reader: BatchReader, body: Buffer): Items | undefined {
 }
 
 function countSteps(reader: BatchReader, body: Buffer): number {
-  const unread = reader.begin(body);
+  const reading = reader.begin(body).reading();
   let steps = 1;
-  while (!unread.readSome()) steps += 1;
+  while (!reading.next().done) steps += 1;
   return steps;
 }
 
@@ -275,9 +276,10 @@ describe('the reader of batches', () => {
     const body = bodyOf(item('a', { limit: 9, window: '9s' }), item('b'), item('c'));
     readAll(reader, bodyOf(item('a')));
     const unread = reader.begin(body);
-    expect(unread.readSome()).to.equal(false);
+    const reading = unread.reading();
+    expect(reading.next().done).to.equal(false);
     listsClients = true;
-    while (!unread.readSome());
+    finish(reading);
     expect(unread.batch.items.every(({ isObject }) => isObject)).to.equal(true);
     expect(countSteps(reader, body)).to.equal(3);
   });

@@ -161,7 +161,7 @@ export class Cluster {
     if (answer.kind === 'failed' || answer.status !== 200) return undefined;
     const view = readCluster(answer.value);
     if (view === undefined) return undefined;
-    await topology.prepare(view, () => new Promise((resolve) => time.soon(resolve)));
+    await topology.prepare(view, time);
     return topology.learn(address, view);
   }
 }

@@ -1,9 +1,11 @@
 import { md5 } from '../../limits/ring/md5.js';
-import { growRing, makeRing, POINTS, ringChecksum, type NodeId, type Ring } from '../../limits/ring/ring.js';
+import { inTurns } from '../../lib/turns.js';
+import type { Timers } from '../../lib/clock.js';
+import { growing, makeRing, POINTS, ringChecksum, type NodeId, type Ring } from '../../limits/ring/ring.js';
 import type { ClusterView } from './answers.js';
 
-/** New members of one slice of a ring; each takes about 0.5 ms. */
-const SLICE_MEMBERS = 16;
+/** New members of one step towards a ring; each takes about 0.5 ms. */
+const STEP_MEMBERS = 16;
 const WORDS_PER_DIGEST = 4;
 
 /**
@@ -59,14 +61,11 @@ export class Topology {
     return this.ring?.owner(key);
   }
 
-  /**
-   * Makes the ring of these members in slices, for a `learn` that follows. Calls `pause` between two of them, so that
-   * the process can do other work.
-   */
-  async prepare({ ringChecksum: checksum, members }: ClusterView, pause: () => Promise<void>): Promise<void> {
+  /** Makes the ring of these members in turns, with other work in between, for a `learn` that follows. */
+  async prepare({ ringChecksum: checksum, members }: ClusterView, timers: Pick<Timers, 'soon'>): Promise<void> {
     const ids = members.map(({ id }) => id);
     if (this.ring?.checksum === checksum || ringChecksum(ids) !== checksum) return;
-    this.prepared = await growRing(this.ring, ids, { create: createRing, sliceMembers: SLICE_MEMBERS, pause });
+    this.prepared = await inTurns(growing(this.ring, ids, createRing, STEP_MEMBERS), timers);
   }
 
   /** Adopts the members as the node at this address sees them. @returns whether something has changed */

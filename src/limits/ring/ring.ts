@@ -1,3 +1,4 @@
+import type { Steps } from '../../lib/turns.js';
 import { CLIENT_HASH, clientKey, type ClientKey } from './client-hash.js';
 import { md5Hex } from './md5.js';
 
@@ -96,27 +97,20 @@ export function makeRing(memberIds: Iterable<NodeId>, from: Ring | undefined, me
   return ringOf(members, checksumOf(members), points);
 }
 
-interface Slices {
-  readonly create: (memberIds: readonly NodeId[], from: Ring | undefined) => Ring;
-  /** Number of members that are added at once. */
-  readonly sliceMembers: number;
-  /** Called between two slices, so that the process can do other work. */
-  readonly pause: () => Promise<void>;
-}
-
-/** Makes the ring of these members from another one, in slices. */
-export async function growRing(
+/** Makes the ring of these members from another one. Each step adds `stepMembers` of them. */
+export function* growing(
   from: Ring | undefined,
   memberIds: readonly NodeId[],
-  { create, sliceMembers, pause }: Slices,
-): Promise<Ring> {
+  create: (memberIds: readonly NodeId[], from: Ring | undefined) => Ring,
+  stepMembers: number,
+): Steps<Ring> {
   const known = new Set(from?.members);
   const added = memberIds.filter((id) => !known.has(id));
   const present = memberIds.filter((id) => known.has(id));
   let ring = from;
-  for (let i = sliceMembers; i < added.length; i += sliceMembers) {
+  for (let i = stepMembers; i < added.length; i += stepMembers) {
     ring = create([...present, ...added.slice(0, i)], ring);
-    await pause();
+    yield;
   }
   return create(memberIds, ring);
 }

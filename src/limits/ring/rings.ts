@@ -1,5 +1,6 @@
+import type { Steps } from '../../lib/turns.js';
 import { memberPoints } from './member-points.js';
-import { growRing, makeRing, ringChecksum, sortedMembers, type NodeId, type Ring } from './ring.js';
+import { growing, makeRing, ringChecksum, sortedMembers, type NodeId, type Ring } from './ring.js';
 
 /**
  * Rings in use, by checksum. Nodes of one process with the same members share one ring. A new ring stays at least until
@@ -22,13 +23,10 @@ export function createRing(memberIds: Iterable<NodeId>, from?: Ring): Ring {
   return ring;
 }
 
-/** Number of members that `prepareRing` adds at once. A slice takes about 4 ms. */
-const SLICE_MEMBERS = 4;
+/** Number of members that a step of `growingRing` adds. It takes about 4 ms. */
+const STEP_MEMBERS = 4;
 
-/**
- * Makes the ring of these members in slices. A later `createRing` finds the finished ring.
- * @param pause called between two slices, so that the process can do other work
- */
-export async function prepareRing(memberIds: Iterable<NodeId>, from: Ring, pause: () => Promise<void>): Promise<void> {
-  await growRing(from, sortedMembers(memberIds), { create: createRing, sliceMembers: SLICE_MEMBERS, pause });
+/** Makes the ring of these members. A later `createRing` finds the finished ring. */
+export function growingRing(memberIds: Iterable<NodeId>, from: Ring): Steps<Ring> {
+  return growing(from, sortedMembers(memberIds), createRing, STEP_MEMBERS);
 }

@@ -1,10 +1,10 @@
 import { TokenringError } from '../../lib/error.js';
 import type { Clock, Timers } from '../../lib/clock.js';
+import { Turns, type Steps } from '../../lib/turns.js';
 import type { BatchDecider, BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';
 import type { Limiter } from './limiter.js';
-import { TurnBudget } from './turn-budget.js';
 
 /** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
 const CHECKS_PER_TURN = 500;
@@ -13,7 +13,9 @@ const CHECKS_PER_TURN = 500;
 export class CheckPipeline implements BatchDecider {
   /** Denials under shadow policies, which were not enforced, by policy. */
   readonly shadowDenials = new Map<string, number>();
-  private readonly budget: TurnBudget;
+  private readonly turns: Turns;
+  /** Checks of batches that were decided until now. */
+  private decided = 0;
 
   constructor(
     private readonly parts: {
@@ -24,7 +26,8 @@ export class CheckPipeline implements BatchDecider {
       readonly topClients: Pick<TopClients, 'count'>;
     },
   ) {
-    this.budget = new TurnBudget(parts.timers, CHECKS_PER_TURN);
+    // Virtual time stands still while checks are decided, so a turn is bounded by their number.
+    this.turns = new Turns({ timers: parts.timers, spent: () => this.decided, perTurn: CHECKS_PER_TURN });
   }
 
   /**
@@ -37,20 +40,30 @@ export class CheckPipeline implements BatchDecider {
     const { size } = batch;
     // A check alone takes no longer than the request around it, and need not wait behind batches.
     if (size === 1) return this.decideSlice(batch, 0, 1);
-    const now = this.budget.take(size);
-    return now === size ? this.decideSlice(batch, 0, size) : this.decideSlices(batch, now);
+    const { turns } = this;
+    if (turns.mayWork() && size <= turns.left()) {
+      this.decided += size;
+      return this.decideSlice(batch, 0, size);
+    }
+    return this.decideInTurns(batch);
   }
 
-  private async decideSlices(batch: CheckBatch, first: number): Promise<void> {
+  private async decideInTurns(batch: CheckBatch): Promise<void> {
     const waiting: Promise<void>[] = [];
-    let from = 0;
-    for (let count = first; from < batch.size; count = 0) {
-      if (count === 0) count = await this.budget.wait(batch.size - from);
-      const later = this.decideSlice(batch, from, from + count);
-      if (later !== undefined) waiting.push(later);
-      from += count;
-    }
+    await this.turns.runSteps('other', this.decideSlices(batch, waiting));
     await Promise.all(waiting);
+  }
+
+  /** @param waiting gets what the checks of the slices wait for */
+  private *decideSlices(batch: CheckBatch, waiting: Promise<void>[]): Steps<void> {
+    for (let from = 0; from < batch.size;) {
+      if (from > 0) yield;
+      const to = Math.min(batch.size, from + this.turns.left());
+      this.decided += to - from;
+      const later = this.decideSlice(batch, from, to);
+      if (later !== undefined) waiting.push(later);
+      from = to;
+    }
   }
 
   /** Decides the checks from index `from` to before `to` in this turn. */

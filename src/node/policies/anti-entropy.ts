@@ -4,7 +4,7 @@ import type { Timers } from '../../lib/clock.js';
 import { assembling, preparing, withEntries, type PolicyDocument } from '../../policy/policy-document.js';
 import { MAX_PART_BYTES, sumOfBytes, type Entry, type Part } from '../../policy/policy-entry.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import type { Steps } from '../../lib/steps.js';
+import type { Steps } from '../../lib/turns.js';
 import type { Membership } from '../../membership/membership.js';
 import type { PeerAnswer, PeerMessage } from '../../protocol/messages.js';
 import type { ActivePolicies } from '../../policy/active-policies.js';

@@ -1,4 +1,4 @@
-import { inTurns, type Steps } from '../../lib/steps.js';
+import { inTurns, type Steps } from '../../lib/turns.js';
 import type { PolicyDocument } from '../../policy/policy-document.js';
 import type { Timers } from '../../lib/clock.js';
 import type { ActivePolicies } from '../../policy/active-policies.js';
@@ -26,15 +26,11 @@ export class DocumentChanges {
     const made = this.last.then(async () => {
       for (;;) {
         const mine = this.deps.activePolicies.document();
-        const prepared = await inTurns(prepare(mine), () => this.turn());
+        const prepared = await inTurns(prepare(mine), this.deps.timers);
         if (this.deps.activePolicies.document() === mine) return { result: commit(prepared, mine) };
       }
     });
     this.last = made.catch(() => undefined);
     return (await made).result;
-  }
-
-  private turn(): Promise<void> {
-    return new Promise((resolve) => this.deps.timers.soon(resolve));
   }
 }

@@ -1,5 +1,5 @@
 import { change, hasRoomFor, isTagged, type Changes, type PolicyDocument } from '../../policy/policy-document.js';
-import type { Steps } from '../../lib/steps.js';
+import type { Steps } from '../../lib/turns.js';
 import type { StoreResult } from '../../membership/registry.js';
 import type { Written } from '../../protocol/messages.js';
 import { PolicyAntiEntropy, type PolicyAntiEntropyDeps, type Reconciled } from './anti-entropy.js';

@@ -1,5 +1,5 @@
 import { merge, NO_DOCUMENT, overwrittenKeys, type PolicyDocument } from '../../policy/policy-document.js';
-import { finish } from '../../lib/steps.js';
+import { finish } from '../../lib/turns.js';
 import type { RegistryPolicyStore, KnownPolicies } from '../../membership/registry-policy-store.js';
 import type { Written } from '../../protocol/messages.js';
 import type { Clock, Timers } from '../../lib/clock.js';

@@ -13,7 +13,7 @@ import {
 import type { NodeId } from '../../limits/ring/ring.js';
 import { callOwner, type OwnerCall } from '../../membership/call-owner.js';
 import { MAX_PART_BYTES, sumOfBytes } from '../../policy/policy-entry.js';
-import type { Steps } from '../../lib/steps.js';
+import type { Steps } from '../../lib/turns.js';
 import type { PeerMessage, RingWritten } from '../../protocol/messages.js';
 import { PolicyAntiEntropy, type PolicyAntiEntropyDeps, type Reconciled } from './anti-entropy.js';
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';

@@ -2,6 +2,7 @@ import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'nod
 import type { Source } from '../../limits/decide/decision.js';
 import { networkOf } from '../../lib/address.js';
 import { TokenringError } from '../../lib/error.js';
+import type { Steps } from '../../lib/turns.js';
 import type { ArrivingBody, ArrivingBytes } from '../edge/arriving.js';
 import type { ServerContext } from '../edge/server-context.js';
 import { STATUS, statusMessage, statusOf, timeoutMs } from './status.js';
@@ -132,7 +133,8 @@ export function beginCall(
     network: () => networkOf(stream.session?.socket.remoteAddress ?? ''),
   };
 
-  function answer(message: Buffer): void {
+  function* answering(message: Buffer): Steps<void> {
+    if (ended) return;
     call.arrived = true;
     const waitMs = timeoutMs(headers['grpc-timeout']);
     if (waitMs !== undefined && context.elapsedMs() - startMs >= waitMs) throw late();
@@ -176,10 +178,7 @@ export function beginCall(
       if (incoming === undefined) throw unfit('one whole message');
       const message = incoming.end();
       // A connection may send 128 calls at once.
-      const later = context.turns.runSteps('decision', () => {
-        if (!ended) answer(message);
-        return true;
-      });
+      const later = context.turns.runSteps('decision', answering(message));
       if (later !== undefined) context.admission.wait(later, fail);
     } catch (error) {
       fail(error);

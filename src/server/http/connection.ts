@@ -4,7 +4,7 @@ import type { TokenringError } from '../../lib/error.js';
 import type { ArrivingBody } from '../edge/arriving.js';
 import type { Connection, ConnectionState, OpenConnection } from '../edge/connections.js';
 import type { Counters } from '../edge/counters.js';
-import type { Turns } from '../edge/turns.js';
+import type { Turns } from '../../lib/turns.js';
 import type { AnswerBytes } from './decisions/answer-writer.js';
 import type { AnswerSink, DecisionHandlers } from './decisions/handlers.js';
 import type { Health } from './health.js';

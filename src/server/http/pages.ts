@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import type { RequestHandler } from 'express';
-import type { Turns } from '../edge/turns.js';
+import type { Turns } from '../../lib/turns.js';
 import { createPageFile } from './page-file.js';
 
 /**

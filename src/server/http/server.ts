@@ -22,7 +22,7 @@ import { TokenringError, type HttpErrorCode } from '../../lib/error.js';
 import { Health } from './health.js';
 import { sendProblem } from './send.js';
 import { Sites } from './sites.js';
-import type { Turns } from '../edge/turns.js';
+import type { Turns } from '../../lib/turns.js';
 
 /**
  * Longest times, in ms, that a connection may take or stay silent. Slow and idle clients must not exhaust the node.

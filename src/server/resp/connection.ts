@@ -226,7 +226,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
         const read = reader.read(input, at, transaction.isOpen);
         if (read.kind === 'command' && left <= 0) {
           // It is read again in its turn.
-          if (!turns.hasTime()) {
+          if (!turns.mayWork()) {
             waitForTurn(read.name === 'TR.SETTLE' ? 'decision' : 'other');
             break;
           }
@@ -243,7 +243,7 @@ export function createConnectionHandler(deps: ConnectionsDeps): (socket: Socket,
         }
         left -= read.kind === 'questions' ? read.general : 1;
         // Questions in a form that is new are read as slowly as commands.
-        if (read.kind === 'questions' && left < 0 && at < input.length && !turns.hasTime()) {
+        if (read.kind === 'questions' && left < 0 && at < input.length && !turns.mayWork()) {
           waitForTurn('decision');
           break;
         }

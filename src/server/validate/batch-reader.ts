@@ -4,6 +4,7 @@ import { CheckBatch } from '../../limits/decide/check-batch.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { sharedParams, type Check, type CheckParams } from '../../limits/decide/decide.js';
 import { TokenringError } from '../../lib/error.js';
+import type { Steps } from '../../lib/turns.js';
 import { KnownShapes } from '../../lib/known-shapes.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
 import { parseJson } from './json.js';
@@ -68,8 +69,6 @@ export class UnreadBatch {
   private at: number;
   /** Place where the list of items must end. */
   private readonly listEnd: number;
-  /** The items of a body that was parsed as a whole. */
-  private parsed: readonly unknown[] | undefined = undefined;
 
   constructor(
     private readonly body: Buffer,
@@ -96,13 +95,13 @@ export class UnreadBatch {
   }
 
   /**
-   * Reads items up to the first whose shape is new, which may take a ms. A body of 1 MiB takes up to 80 ms in all.
-   * @returns whether all are read
+   * Reads the items. A step goes up to the first whose shape is new, which may take a ms. A body of 1 MiB takes up to
+   * 80 ms in all.
    * @throws TokenringError for a body that is not valid; nothing may be consumed before all are read
    */
-  readSome(): boolean {
+  *reading(): Steps<void> {
     const { batch, body } = this;
-    if (this.at < 0) return this.readParsed();
+    if (this.at < 0) return yield* this.readingParsed();
     for (;;) {
       if (batch.size === MAX_BATCH) readBatch({ requests: Array<null>(MAX_BATCH + 1).fill(null) });
       const known = this.addKnown();
@@ -111,10 +110,10 @@ export class UnreadBatch {
       if (body[end] !== COMMA) {
         // Something follows the list. So the body is not valid, and this says why.
         if (end !== this.listEnd) readBatch(parseJson(body, MAX_VALUES));
-        return true;
+        return;
       }
       this.at = skipSpace(body, end + 1);
-      if (!known) return false;
+      if (!known) yield;
     }
   }
 
@@ -143,14 +142,13 @@ export class UnreadBatch {
     if (idEnd >= 0) this.remember(check!, body.subarray(at, idStart), body.subarray(idEnd, this.at));
   }
 
-  private readParsed(): boolean {
-    if (this.parsed === undefined) {
-      const { requestId, requests } = readBatch(parseJson(this.body, MAX_VALUES));
-      this.batch.batchId = requestId;
-      this.parsed = requests;
+  private *readingParsed(): Steps<void> {
+    const { requestId, requests } = readBatch(parseJson(this.body, MAX_VALUES));
+    this.batch.batchId = requestId;
+    for (const item of requests) {
+      if (this.batch.size > 0) yield;
+      this.add(item);
     }
-    this.add(this.parsed[this.batch.size]);
-    return this.batch.size === this.parsed.length;
   }
 
   /** @returns the check that an item asks for; `undefined` if the item is an error, which is added in its place */

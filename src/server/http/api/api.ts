@@ -13,7 +13,7 @@ import { describeCluster, describeOwner } from './cluster-view.js';
 import type { Counters } from '../../edge/counters.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
 import type { ErrorLog } from '../../edge/server-context.js';
-import type { Turns } from '../../edge/turns.js';
+import type { Turns } from '../../../lib/turns.js';
 import { LoadEndpoints } from './load.js';
 import { openApiDocument, type Group, type PathItem } from './openapi.js';
 import { actorFrom, clientIdOf } from './request.js';

@@ -13,7 +13,7 @@ import {
   type Span,
 } from '../../../limits/top-clients.js';
 import type { Counters } from '../../edge/counters.js';
-import type { Turns } from '../../edge/turns.js';
+import type { Turns } from '../../../lib/turns.js';
 import { requireClientId } from '../../validate/request.js';
 import { DenialReportSchema } from '../../validate/schema.js';
 import { problemOf } from '../../validate/schema-error.js';

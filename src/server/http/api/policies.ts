@@ -24,7 +24,7 @@ import type { LimitsText, PolicyText } from '../../../policy/policy.js';
 import type { Actor } from '../../edge/access/audit.js';
 import type { ReadBody } from '../body.js';
 import { TokenringError } from '../../../lib/error.js';
-import type { Turns } from '../../edge/turns.js';
+import type { Turns } from '../../../lib/turns.js';
 import { actorFrom, clientIdOf } from './request.js';
 import { policyListJson } from './policy-list.js';
 import type { EntryHandlers } from './routes.js';

@@ -1,5 +1,5 @@
 import type { PolicyDocument } from '../../../policy/policy-document.js';
-import type { Turns } from '../../edge/turns.js';
+import type { Steps, Turns } from '../../../lib/turns.js';
 
 /** Entries that are written between two reads of the clock. */
 const ENTRIES_A_STEP = 32;
@@ -18,25 +18,22 @@ export async function policyListJson(
   let text = '{';
   if (standard !== undefined) text += `"default":${JSON.stringify(standard)},`;
 
-  async function writeAll(field: string, prefix: string, names: readonly string[]): Promise<void> {
+  function* writing(field: string, prefix: string, names: readonly string[]): Steps<void> {
     text += `"${field}":{`;
-    let written = 0;
-    await turns.runSteps('other', () => {
-      for (const end = Math.min(written + ENTRIES_A_STEP, names.length); written < end; written += 1) {
-        const name = names[written]!;
-        const value = JSON.stringify(entries.get(prefix + name)!.value);
-        text += `${written === 0 ? '' : ','}${JSON.stringify(name)}:${value}`;
+    for (const [i, name] of names.entries()) {
+      if (i > 0 && i % ENTRIES_A_STEP === 0) {
+        parts.push(Buffer.from(text));
+        text = '';
+        yield;
       }
-      parts.push(Buffer.from(text));
-      text = '';
-      return written === names.length;
-    });
+      text += `${i === 0 ? '' : ','}${JSON.stringify(name)}:${JSON.stringify(entries.get(prefix + name)!.value)}`;
+    }
     text += '},';
   }
 
-  await writeAll('policies', 'policy ', namesOf(entries, 'policy '));
+  await turns.runSteps('other', writing('policies', 'policy ', namesOf(entries, 'policy ')));
   const envoy = namesOf(entries, 'envoy ');
-  if (envoy.length > 0) await writeAll('envoy', 'envoy ', envoy);
+  if (envoy.length > 0) await turns.runSteps('other', writing('envoy', 'envoy ', envoy));
   parts.push(Buffer.from(`${text}"version":${version}}`));
   return Buffer.concat(parts);
 }

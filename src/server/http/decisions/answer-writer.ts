@@ -20,7 +20,7 @@ export interface AnswerBytes {
 }
 
 /** Writes the answers of one batch. */
-interface BatchWriter {
+export interface BatchWriter {
   /** Writes the answers from index `from` to before `to`, and counts them. */
   write(batch: CheckBatch, from: number, to: number): void;
   /** Called once, after the last answer. */

@@ -4,13 +4,14 @@ import { waitingBatchBytes } from '../../../limits/heap-bytes.js';
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
 import { readTraceContext, type TraceContext } from '../../../lib/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
-import { AnswerWriter, type AnswerBytes } from './answer-writer.js';
+import { AnswerWriter, type AnswerBytes, type BatchWriter } from './answer-writer.js';
 import type { ArrivingBytes } from '../../edge/arriving.js';
 import type { ServerContext } from '../../edge/server-context.js';
 import { readJsonBody } from '../body.js';
 import { GATEWAYS, readGatewayCheck, type Gateway, type GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../../lib/error.js';
+import type { Steps } from '../../../lib/turns.js';
 import { BatchReader, type UnreadBatch } from '../../validate/batch-reader.js';
 import { readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
@@ -248,7 +249,7 @@ export class DecisionEndpoints implements DecisionHandlers {
   ): Promise<void> | undefined {
     const { admission, turns } = this.context;
     admission.requireRoom('batch');
-    const read = turns.runSteps('decision', () => unread.readSome());
+    const read = turns.runSteps('decision', unread.reading());
     const decide = (): Promise<void> | undefined => this.decideBatch(unread.batch, trace, send, startMs);
     return after(read && admission.charge(UNREAD_ITEM_BYTES * unread.maxItems, read), decide);
   }
@@ -263,14 +264,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     batch.traceUnder(trace);
     const write = (): Promise<void> | undefined => {
       const out = this.writer.batch();
-      let written = 0;
-      const writeSome = (): boolean => {
-        const from = written;
-        written = Math.min(written + ITEMS_A_STEP, batch.size);
-        out.write(batch, from, written);
-        return written === batch.size;
-      };
-      return after(context.turns.runSteps('decision', writeSome), () => {
+      return after(context.turns.runSteps('decision', writing(batch, out)), () => {
         send(200, out.end(), []);
         context.answered('batch', startMs);
         return undefined;
@@ -278,6 +272,13 @@ export class DecisionEndpoints implements DecisionHandlers {
     };
     const later = context.limiter.decide(batch);
     return later === undefined ? write() : context.admission.charge(waitingBatchBytes(batch), later.then(write));
+  }
+}
+
+function* writing(batch: CheckBatch, out: BatchWriter): Steps<void> {
+  for (let from = 0; from < batch.size; from += ITEMS_A_STEP) {
+    if (from > 0) yield;
+    out.write(batch, from, Math.min(from + ITEMS_A_STEP, batch.size));
   }
 }
 
