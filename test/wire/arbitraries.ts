@@ -15,7 +15,13 @@ import type {
   RingWritten,
 } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, type Check, type LimitStats, type Verdict } from '../../src/limits/decide/decide.js';
+import {
+  createCheck,
+  type Check,
+  type CheckFields,
+  type LimitStats,
+  type Verdict,
+} from '../../src/limits/decide/decide.js';
 import type { ClientDescription } from '../../src/limits/request/description.js';
 import type { Entry, EntryValue } from '../../src/policy/policy-entry.js';
 import type { Debt } from '../../src/limits/bucket/reservation.js';
@@ -125,21 +131,20 @@ const traces: fc.Arbitrary<TraceContext> = fc.record({
   traceparent: fc.tuple(hex(32), hex(16), hex(2)).map(([trace, span, flags]) => `00-${trace}-${span}-${flags}`),
   tracestate: fc.string({ maxLength: 512 }).map((text) => text.replaceAll(/[^ -~]/g, '')),
 });
-const fullChecks: fc.Arbitrary<Check> = fc
-  .record({
-    clientId: texts(256),
-    rules: fc.uniqueArray(rules, { minLength: 1, maxLength: 8, comparator: sameBucket }),
-    cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: MAX_COST })),
-    peek: fc.boolean(),
-    requestId: fc.option(texts(128), { nil: undefined }),
-    replicated: fc.boolean(),
-    trace: fc.option(traces, { nil: undefined }),
-  })
-  .map(({ clientId, rules, ...more }) => createCheck(clientKey(clientId), rules, more));
-const reservedChecks = fc
-  .tuple(fullChecks, texts(100))
-  .map(([check, reservation]): Check => ({ ...check, reservation }));
-export const checks = fc.oneof(plainChecks, fullChecks, reservedChecks);
+/** All fields that travel. */
+const fields: { readonly [K in keyof CheckFields]: fc.Arbitrary<Check[K]> } = {
+  cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: MAX_COST })),
+  peek: fc.boolean(),
+  requestId: fc.option(texts(128), { nil: undefined }),
+  replicated: fc.boolean(),
+  reservation: fc.option(texts(100), { nil: undefined }),
+  trace: fc.option(traces, { nil: undefined }),
+  terms: fc.constant(undefined),
+};
+const fullChecks = fc
+  .tuple(texts(256), fc.uniqueArray(rules, { minLength: 1, maxLength: 8, comparator: sameBucket }), fc.record(fields))
+  .map(([clientId, rules, more]) => createCheck(clientKey(clientId), rules, more));
+export const checks = fc.oneof(plainChecks, fullChecks);
 
 const figures: fc.Arbitrary<LimitStats> = fc.record({
   algorithm: fc.constantFrom('token-bucket', 'sliding-window'),

@@ -13,22 +13,30 @@ export const MAX_RESERVATION_BYTES = 512;
 /** Bound of the checks in one batch, far above the batches of a forwarder. */
 const MAX_CHECKS = 16_384;
 
-/** Flags of a check. The first two are fields of the check. The others show which fields follow. */
-const PEEK = 1;
-const REPLICATED = 2;
-const COST = 4;
-const REQUEST_ID = 8;
-const RESERVATION = 16;
+/**
+ * The flag of each field of a check: that it is true, or that it follows the client id. The type makes the list complete,
+ * and a test writes and reads checks with all fields. A new field gets the next bit, its place behind the trace in
+ * `writeChecks` and `readCheck`, and with them a new `WIRE_VERSION`.
+ */
+const FLAGS = {
+  peek: 1,
+  replicated: 2,
+  cost: 4,
+  requestId: 8,
+  reservation: 16,
+  trace: 64,
+  // The owner knows nothing of the policy: the node that received the request applies it.
+  terms: 0,
+} as const satisfies Record<keyof CheckFields, number>;
+/** Flag of several rules. */
 const SEVERAL_RULES = 32;
-const TRACED = 64;
-const ALL_FLAGS = 127;
+const ALL_FLAGS = Object.values(FLAGS).reduce((all, flag) => all | flag, SEVERAL_RULES);
 
 /**
  * Writes checks. Each is flags, rule or rules, and client id. Cost, request id, reservation, and trace follow if their
  * flags are set. A check of one token under one known rule takes three bytes and its client id.
  *
  * The hash of a client id is not sent, because computing it costs less than checking a hash from a peer.
- * A new field of a check gets a flag and a place behind the trace, here and in `readCheck`, with a new `WIRE_VERSION`.
  */
 export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
   const rules = new RuleWriter();
@@ -37,13 +45,13 @@ export function writeChecks(out: ByteWriter, checks: readonly Check[]): void {
     const { cost, requestId, reservation, trace } = check;
     const several = check.rules.length > 1;
     out.whole(
-      (check.peek ? PEEK : 0) |
-        (check.replicated ? REPLICATED : 0) |
-        (cost === 1 ? 0 : COST) |
-        (requestId === undefined ? 0 : REQUEST_ID) |
-        (reservation === undefined ? 0 : RESERVATION) |
+      (check.peek ? FLAGS.peek : 0) |
+        (check.replicated ? FLAGS.replicated : 0) |
+        (cost === 1 ? 0 : FLAGS.cost) |
+        (requestId === undefined ? 0 : FLAGS.requestId) |
+        (reservation === undefined ? 0 : FLAGS.reservation) |
         (several ? SEVERAL_RULES : 0) |
-        (trace === undefined ? 0 : TRACED),
+        (trace === undefined ? 0 : FLAGS.trace),
     );
     if (several) {
       out.byte(check.rules.length);
@@ -70,13 +78,13 @@ function readCheck(from: ByteReader, table: RuleReader): Check {
   const flags = from.whole(0, ALL_FLAGS, 'flags of a check');
   const rules: readonly Rule[] = (flags & SEVERAL_RULES) === 0 ? table.readOne(from) : table.readSeveral(from);
   const clientId = from.text(1, MAX_CLIENT_ID_BYTES, 'client id');
-  const cost = (flags & COST) === 0 ? 1 : from.whole(1, MAX_COST, 'cost');
-  const requestId = (flags & REQUEST_ID) === 0 ? undefined : from.text(1, MAX_REQUEST_ID_BYTES, 'request id');
-  const reservation = (flags & RESERVATION) === 0 ? undefined : from.text(1, MAX_RESERVATION_BYTES, 'reservation');
-  const trace = (flags & TRACED) === 0 ? undefined : readTrace(from);
-  const peek = (flags & PEEK) !== 0;
-  const replicated = (flags & REPLICATED) !== 0;
-  // The owner knows nothing of the policy: the node that received the request applies it.
+  const cost = (flags & FLAGS.cost) === 0 ? 1 : from.whole(1, MAX_COST, 'cost');
+  const requestId = (flags & FLAGS.requestId) === 0 ? undefined : from.text(1, MAX_REQUEST_ID_BYTES, 'request id');
+  const reservation =
+    (flags & FLAGS.reservation) === 0 ? undefined : from.text(1, MAX_RESERVATION_BYTES, 'reservation');
+  const trace = (flags & FLAGS.trace) === 0 ? undefined : readTrace(from);
+  const peek = (flags & FLAGS.peek) !== 0;
+  const replicated = (flags & FLAGS.replicated) !== 0;
   const fields = { cost, peek, requestId, replicated, reservation, terms: undefined, trace } satisfies CheckFields;
   return createCheck(clientKey(clientId), rules, fields);
 }
