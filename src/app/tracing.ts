@@ -3,7 +3,7 @@ import type { Attributes, Context, Span, SpanContext, SpanKind, Tracer, TracerPr
 import type { CheckResult } from '../protocol/messages.js';
 import type { ClusterNode } from '../node/node.js';
 import type { BatchDecider, BatchItem, CheckBatch } from '../limits/decide/check-batch.js';
-import type { Check } from '../limits/decide/decide.js';
+import type { Check } from '../limits/decide/check.js';
 import type { Source } from '../limits/decide/decision.js';
 import { readTraceContext, spanIdsOf, traceparentOf, type TraceContext } from '../lib/trace-context.js';
 import { VERSION } from '../lib/version.js';

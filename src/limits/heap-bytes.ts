@@ -1,6 +1,6 @@
 import type { Bucket, Buckets } from './bucket/bucket.js';
 import type { CheckBatch } from './decide/check-batch.js';
-import type { Check, CheckParams } from './decide/decide.js';
+import type { Check, CheckParams } from './decide/check.js';
 import type { Decision } from './decide/decision.js';
 import type { Rule } from './bucket/rule.js';
 

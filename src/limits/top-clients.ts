@@ -1,4 +1,4 @@
-import type { Check } from './decide/decide.js';
+import type { Check } from './decide/check.js';
 import { fnv1a } from './ring/fnv1a.js';
 import { Summary, sourceOf, type Counted, type SummaryKey } from '../lib/space-saving.js';
 

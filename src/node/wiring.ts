@@ -4,7 +4,7 @@ import { denialBytes } from '../limits/heap-bytes.js';
 import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import { TopClients } from '../limits/top-clients.js';
-import type { OnUnavailable } from '../limits/decide/decide.js';
+import type { OnUnavailable } from '../limits/decide/check.js';
 import type { DecisionGate } from './decide/decision-gate.js';
 import { Fallback } from './decide/fallback.js';
 import { Limiter } from './decide/limiter.js';

@@ -1,4 +1,4 @@
-import type { OnUnavailable } from '../limits/decide/decide.js';
+import type { OnUnavailable } from '../limits/decide/check.js';
 import { parseDuration } from '../limits/duration.js';
 import { ruleOf, type Algorithm, type Rule } from '../limits/bucket/rule.js';
 import type { EnvoyDomain } from './envoy-table.js';

@@ -1,6 +1,6 @@
-import type { Check, Verdict } from '../limits/decide/decide.js';
+import type { Check, Question } from '../limits/decide/check.js';
+import type { Verdict } from '../limits/decide/decide.js';
 import type { Settlement, Source } from '../limits/decide/decision.js';
-import type { Question } from '../limits/decide/without-owner.js';
 import type { ClientDescription } from '../limits/request/description.js';
 import type { PolicyDocument } from '../policy/policy-document.js';
 import type { EntryValue, Part } from '../policy/policy-entry.js';

@@ -1,6 +1,6 @@
 import { clientEntryKey } from './client-entry-key.js';
 import { LRUCache } from 'lru-cache';
-import type { Check } from '../limits/decide/decide.js';
+import type { Check } from '../limits/decide/check.js';
 import { reservationBytes } from '../limits/heap-bytes.js';
 import {
   leastOwed,

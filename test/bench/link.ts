@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { listen } from '../../src/lib/listen.js';
 import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { PeerCounters } from '../../src/protocol/link/counters.js';
 import type { Identity } from '../../src/protocol/link/handshake.js';

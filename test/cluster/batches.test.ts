@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { finish } from '../../src/lib/turns.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';

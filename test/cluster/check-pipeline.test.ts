@@ -3,7 +3,7 @@ import { decideAlone, type CheckBatch } from '../../src/limits/decide/check-batc
 import { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { Timers } from '../../src/lib/clock.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { checkMany } from '../support/batch.js';
 import { checkOf, tokenBucket } from '../support/rules.js';

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, type Check } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { describeCluster } from '../../src/server/http/api/cluster-view.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import { readCheck } from '../../src/server/validate/request.js';
 import { createWorld, type World, type WorldOptions } from '../sim/world.js';

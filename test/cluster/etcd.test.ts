@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { NO_CLIENTS } from '../support/wire.js';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
 import type { Settled } from '../../src/protocol/messages.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';

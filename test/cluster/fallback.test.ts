@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import type { Check, OnUnavailable } from '../../src/limits/decide/decide.js';
+import type { Check, OnUnavailable } from '../../src/limits/decide/check.js';
 import { Fallback } from '../../src/node/decide/fallback.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { Decision } from '../../src/limits/decide/decision.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
-import { createCheck, type Check } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check } from '../../src/limits/decide/check.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { BucketTable } from '../../src/state/bucket-table.js';

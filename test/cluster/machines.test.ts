@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { GroupLeave } from '../../src/node/leaver.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { mutate } from '../sim/mutant.js';
 import { createWorld, newNode, type World } from '../sim/world.js';

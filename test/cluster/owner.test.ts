@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { Owner } from '../../src/node/decide/owner.js';

@@ -3,7 +3,7 @@ import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { waitingChecksBytes } from '../../src/limits/heap-bytes.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import type { Envelope, MemberRecord, PeerAnswer } from '../../src/protocol/messages.js';
 import { DEFAULT_STATE_BOUNDS } from '../../src/node/wiring.js';
 import type { World } from '../sim/world.js';

@@ -3,7 +3,7 @@ import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js'
 import { Fallback } from '../../src/node/decide/fallback.js';
 import type { Envelope, PeerAnswer, Written } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, type Check, type OnUnavailable } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check, type OnUnavailable } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { change, NO_DOCUMENT, overrideKey, type PolicyDocument } from '../../src/policy/policy-document.js';
 import { policyKey, type EntryValue } from '../../src/policy/policy-entry.js';

@@ -1,6 +1,6 @@
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, type Check } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import { createWorld, type SpawnOptions, type World, type WorldOptions } from '../sim/world.js';

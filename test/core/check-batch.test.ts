@@ -1,20 +1,13 @@
 import { expect } from 'chai';
 import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck, sharedParams } from '../../src/limits/decide/check.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { deciderOf } from '../support/batch.js';
 import { tokenBucket } from '../support/rules.js';
 
 const RULES = [tokenBucket(10, 1_000)];
-const params = {
-  rules: RULES,
-  cost: 3,
-  peek: false,
-  replicated: false,
-  reservation: undefined,
-  terms: undefined,
-};
+const params = sharedParams(createCheck(clientKey(''), RULES, { cost: 3 }))!;
 const origin = { owner: 'o:1', source: 'forwarded', degraded: false } as const;
 const failure = new TokenringError('overloaded');
 

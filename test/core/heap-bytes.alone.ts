@@ -7,7 +7,8 @@ import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, type Outcome } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
+import type { Outcome } from '../../src/limits/decide/decide.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { Denials } from '../../src/limits/decide/denials.js';
 import { Buckets } from '../../src/limits/bucket/bucket.js';
@@ -204,8 +205,7 @@ describe('the bytes that are charged', () => {
       const denials = new Denials(new LRUCache({ maxSize: PLENTY.maxBytes, sizeCalculation: () => 1 }));
       const add = (i: number): void => {
         const rules = rulesOf('token-bucket', count, i);
-        const check = { clientId: idOf(i, idBytes), rules, cost: 1, peek: false, requestId: undefined };
-        denials.remember(check, decisionOf(rules), denials.asking(0.5), 0.5);
+        denials.remember(createCheck(clientKey(idOf(i, idBytes)), rules), decisionOf(rules), denials.asking(0.5), 0.5);
       };
       const rules = rulesOf('token-bucket', count, 1);
       expectCharged('denial', await measure(add), denialBytes(idOf(1, idBytes), rules, decisionOf(rules)));

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { Summary } from '../../src/lib/space-saving.js';
 import { TopClients, mergeTop } from '../../src/limits/top-clients.js';

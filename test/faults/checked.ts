@@ -1,5 +1,5 @@
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { ClientDescription } from '../../src/limits/request/description.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';

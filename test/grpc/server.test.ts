@@ -4,7 +4,7 @@ import { connect as connectHttp2, constants, type ClientHttp2Session, type Outgo
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { expect } from 'chai';
 import { status } from '@grpc/grpc-js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import { deciderOf } from '../support/batch.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { Access } from '../../src/server/edge/access/access.js';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { Access } from '../../src/server/edge/access/access.js';
 import { Counters } from '../../src/server/edge/counters.js';

@@ -1,5 +1,5 @@
 import type { ChangeList, Settled, Written } from '../../src/protocol/messages.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import type { ClientDescription } from '../../src/limits/request/description.js';
 import type { EntryValue } from '../../src/policy/policy-entry.js';

@@ -1,6 +1,6 @@
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import type { AdaptiveText } from '../../src/policy/policy.js';

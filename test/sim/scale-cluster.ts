@@ -1,6 +1,6 @@
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck } from '../../src/limits/decide/decide.js';
+import { createCheck } from '../../src/limits/decide/check.js';
 import { encodeAnswer, encodeMessage } from '../support/wire.js';
 import type { MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
 import type { ClusterNode } from '../../src/node/node.js';

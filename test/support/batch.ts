@@ -1,5 +1,5 @@
 import { CheckBatch, type BatchDecider, type BatchItem } from '../../src/limits/decide/check-batch.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
 

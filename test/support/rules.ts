@@ -1,6 +1,7 @@
 import { Buckets, advance } from '../../src/limits/bucket/bucket.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, decide, type Check, type Outcome } from '../../src/limits/decide/decide.js';
+import { createCheck, type Check } from '../../src/limits/decide/check.js';
+import { decide, type Outcome } from '../../src/limits/decide/decide.js';
 import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 
 /** `limit` per `windowMs` in a bucket of `burst`. */

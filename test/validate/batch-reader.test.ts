@@ -3,7 +3,7 @@ import { finish } from '../../src/lib/turns.js';
 import fc from 'fast-check';
 import { WITHOUT_POLICIES, type Policies } from '../../src/policy/active-policies.js';
 import type { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import type { Check } from '../../src/limits/decide/decide.js';
+import type { Check } from '../../src/limits/decide/check.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { BatchReader } from '../../src/server/validate/batch-reader.js';
 import { parseJson } from '../../src/server/validate/json.js';

@@ -15,13 +15,8 @@ import type {
   RingWritten,
 } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import {
-  createCheck,
-  type Check,
-  type CheckFields,
-  type LimitStats,
-  type Verdict,
-} from '../../src/limits/decide/decide.js';
+import { createCheck, type Check, type CheckFields } from '../../src/limits/decide/check.js';
+import type { LimitStats, Verdict } from '../../src/limits/decide/decide.js';
 import type { ClientDescription } from '../../src/limits/request/description.js';
 import type { Entry, EntryValue } from '../../src/policy/policy-entry.js';
 import type { Debt } from '../../src/limits/bucket/reservation.js';

@@ -2,7 +2,8 @@ import { batchItemId } from '../batch-item-id.js';
 import { hashClientBytes } from '../ring/client-hash.js';
 import type { TokenringError } from '../../lib/error.js';
 import type { TraceContext } from '../../lib/trace-context.js';
-import { createCheck, type Check, type CheckParams, type LimitStats, type Verdict } from './decide.js';
+import { createCheck, type Check, type CheckParams } from './check.js';
+import type { LimitStats, Verdict } from './decide.js';
 import { decisionBy, type Decision, type Origin } from './decision.js';
 
 const NO_BYTES = Buffer.alloc(0);

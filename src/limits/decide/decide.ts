@@ -12,80 +12,8 @@ import {
   type Bucket,
   type Buckets,
 } from '../bucket/bucket.js';
-import type { ClientKey } from '../ring/client-hash.js';
 import type { Algorithm, Rule } from '../bucket/rule.js';
-import type { TraceContext } from '../../lib/trace-context.js';
-
-/** What a check asks, without its client. Checks that ask the same share it. */
-export interface CheckParams {
-  /** 1 to 8 rules, each of another bucket. All must allow the check; otherwise no bucket is charged. */
-  readonly rules: readonly Rule[];
-  /** Whole tokens, 1 to 1e9, taken from each rule's bucket. */
-  readonly cost: number;
-  /** Whether the check is answered without consuming. */
-  readonly peek: boolean;
-  /** Whether the answer waits until a replica holds a copy, so that a crash admits nothing twice. */
-  readonly replicated: boolean;
-  /** Id with which the cost can be settled later. */
-  readonly reservation: string | undefined;
-  /**
-   * The terms of the policy beyond its rules. Only the node that received the request uses them; it does not forward
-   * them.
-   */
-  readonly terms: Terms | undefined;
-}
-
-/** A validated question: may this client do this now? */
-export interface Check extends ClientKey, CheckParams {
-  /** A check with the same id for the same client within 60 s gets the first decision again. */
-  readonly requestId: string | undefined;
-  /** The trace that the check belongs to. The owner learns it. */
-  readonly trace: TraceContext | undefined;
-}
-
-/**
- * The way a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by
- * allowing all (`open`), or by denying all (`closed`).
- */
-export type OnUnavailable = 'local' | 'open' | 'closed';
-
-/** The part of a policy that matters beyond its rules. */
-interface PolicyTerms {
-  readonly name: string;
-  /** Whether the policy is evaluated but not enforced. */
-  readonly shadow: boolean;
-  /** Overrides the setting of the node, if present. */
-  readonly onUnavailable: OnUnavailable | undefined;
-}
-
-interface Terms {
-  /** The policy of the rules. */
-  readonly policy: PolicyTerms | undefined;
-  /** The list that contains the client, if any. */
-  readonly listed: 'allow' | 'deny' | undefined;
-}
-
-/** The fields of a check beside its client and rules. Each reader of a request names all of them. */
-export type CheckFields = Omit<Check, 'rules' | keyof ClientKey>;
-
-/** Makes a check. All checks are made here, so all objects have one shape. The default cost is 1. */
-export function createCheck(
-  { clientId, hashHigh, hashLow }: ClientKey,
-  rules: readonly Rule[],
-  more: Partial<CheckFields> = {},
-): Check {
-  const { cost = 1, peek = false, requestId, replicated = false, reservation, terms, trace } = more;
-  return { clientId, hashHigh, hashLow, rules, cost, peek, requestId, replicated, reservation, terms, trace };
-}
-
-/**
- * Returns the parameters of a check, for other clients that ask the same.
- * @returns `undefined` if the parameters depend on the client
- */
-export function sharedParams({ rules, cost, peek, replicated, reservation, terms }: Check): CheckParams | undefined {
-  if (reservation !== undefined || terms !== undefined) return undefined;
-  return { rules, cost, peek, replicated, reservation, terms };
-}
+import type { CheckParams } from './check.js';
 
 /** The state of one of several limits after a decision. */
 export interface LimitStats {

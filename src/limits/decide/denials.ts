@@ -1,6 +1,6 @@
 import { statsWith } from './decide.js';
 import { decisionBy, type Decision } from './decision.js';
-import { asksSame, mayRememberDenial, mayRepeatDenial, type DenialParams, type Question } from './without-owner.js';
+import { asksSame, mayRememberDenial, mayRepeatDenial, type DenialParams, type Question } from './check.js';
 
 export interface Asking {
   /** Time of the question. The owner's `retryAfterMs` begins at this time or later. */

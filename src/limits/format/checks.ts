@@ -3,7 +3,7 @@ import type { ByteWriter } from '../../lib/byte-writer.js';
 import { MAX_TRACESTATE_BYTES, readTraceContext, type TraceContext } from '../../lib/trace-context.js';
 import { MAX_COST, type Rule } from '../bucket/rule.js';
 import { MAX_CLIENT_ID_BYTES } from '../client-id.js';
-import { createCheck, type Check, type CheckFields } from '../decide/decide.js';
+import { createCheck, type Check, type CheckFields } from '../decide/check.js';
 import { clientKey } from '../ring/client-hash.js';
 import { RuleReader, RuleWriter } from './rules.js';
 

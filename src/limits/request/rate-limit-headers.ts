@@ -1,4 +1,5 @@
-import type { Check, LimitStats, Verdict } from '../decide/decide.js';
+import type { Check } from '../decide/check.js';
+import type { LimitStats, Verdict } from '../decide/decide.js';
 import { formatDuration } from '../duration.js';
 import type { Rule } from '../bucket/rule.js';
 

@@ -1,13 +1,7 @@
 import type { Clock } from '../../lib/clock.js';
 import type { BatchItem } from '../../limits/decide/check-batch.js';
-import {
-  canPass,
-  decide,
-  statsWith,
-  type Check,
-  type OnUnavailable,
-  type Verdict,
-} from '../../limits/decide/decide.js';
+import type { Check, OnUnavailable } from '../../limits/decide/check.js';
+import { canPass, decide, statsWith, type Verdict } from '../../limits/decide/decide.js';
 import { verdictOnAll, type Origin } from '../../limits/decide/decision.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';

@@ -1,6 +1,6 @@
 import type { Clock } from '../../lib/clock.js';
 import { CheckBatch, type BatchItem } from '../../limits/decide/check-batch.js';
-import type { Check } from '../../limits/decide/decide.js';
+import type { Check } from '../../limits/decide/check.js';
 import { waitingChecksBytes } from '../../limits/heap-bytes.js';
 import type { Membership } from '../../membership/membership.js';
 import { route } from '../../membership/route.js';

@@ -1,5 +1,5 @@
-import { statsWith, type Check, type Verdict } from '../../limits/decide/decide.js';
-import { asksSame, mayUseLease, type Question } from '../../limits/decide/without-owner.js';
+import { statsWith, type Verdict } from '../../limits/decide/decide.js';
+import { asksSame, mayUseLease, type Question, type Check } from '../../limits/decide/check.js';
 import { decisionBy, type Decision } from '../../limits/decide/decision.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { MAX_LIMIT } from '../../limits/bucket/rule.js';

@@ -1,6 +1,6 @@
 import type { Settler } from '../../node/decide/settler.js';
 import { CheckBatch, decideAlone, type BatchDecider } from '../../limits/decide/check-batch.js';
-import { createCheck, type Check } from '../../limits/decide/decide.js';
+import { createCheck, type Check } from '../../limits/decide/check.js';
 import type { Decision } from '../../limits/decide/decision.js';
 import { newReservation } from '../validate/reservation.js';
 

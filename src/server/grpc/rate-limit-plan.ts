@@ -1,6 +1,6 @@
 import type { Policies } from '../../policy/active-policies.js';
 import { MAX_COST, MAX_LIMIT, ruleOf, type Rule } from '../../limits/bucket/rule.js';
-import { createCheck, type Check, type CheckFields } from '../../limits/decide/decide.js';
+import { createCheck, type Check } from '../../limits/decide/check.js';
 import { TokenringError } from '../../lib/error.js';
 import { badValue } from '../../lib/mistake.js';
 import { defaultClientId, findRule, type EnvoyRule } from '../../policy/envoy-table.js';
@@ -74,12 +74,10 @@ function plan({ name, policies, rule, hits, trace }: Planning, { entries, limit 
     // Zero hits ask whether one more would pass.
     cost: Math.min(Math.max(hits, 1), MAX_COST),
     peek: hits === 0,
-    requestId: undefined,
     replicated: policy?.replicated === true,
-    reservation: undefined,
     terms: policy === undefined && listed === undefined ? undefined : { policy, listed },
     trace,
-  } satisfies CheckFields);
+  });
   return { check, name: rule?.name ?? '', headers: rule?.headers === true };
 }
 

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { Policies } from '../../policy/active-policies.js';
 import { CheckBatch } from '../../limits/decide/check-batch.js';
-import { sharedParams, type CheckParams } from '../../limits/decide/decide.js';
+import { sharedParams, type CheckParams } from '../../limits/decide/check.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { TokenringError } from '../../lib/error.js';
 import { KnownShapes } from '../../lib/known-shapes.js';

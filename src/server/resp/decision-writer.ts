@@ -1,5 +1,5 @@
 import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
-import type { Check } from '../../limits/decide/decide.js';
+import type { Check } from '../../limits/decide/check.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Counters } from '../edge/counters.js';

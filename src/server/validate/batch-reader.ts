@@ -2,7 +2,7 @@ import type { Policies } from '../../policy/active-policies.js';
 import { batchItemId, MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
 import { CheckBatch } from '../../limits/decide/check-batch.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
-import { sharedParams, type Check, type CheckParams } from '../../limits/decide/decide.js';
+import { sharedParams, type Check, type CheckParams } from '../../limits/decide/check.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Steps } from '../../lib/turns.js';
 import { KnownShapes } from '../../lib/known-shapes.js';

@@ -2,7 +2,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import { WITHOUT_POLICIES, type Policies } from '../../policy/active-policies.js';
 import { clientKey } from '../../limits/ring/client-hash.js';
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
-import { createCheck, type Check, type CheckFields } from '../../limits/decide/decide.js';
+import { createCheck, type Check, type CheckFields } from '../../limits/decide/check.js';
 import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
 import { BESIDE_SLIDING_WINDOW, sameBucketTwice } from '../../policy/check-policy.js';
 import { EXPECTED_CLIENT_ID, isClientId, isText } from '../../limits/client-id.js';

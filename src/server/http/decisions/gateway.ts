@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 import type { Policies } from '../../../policy/active-policies.js';
-import type { Check } from '../../../limits/decide/decide.js';
+import type { Check } from '../../../limits/decide/check.js';
 import { badField, badValue, misplaced } from '../../../lib/mistake.js';
 import { TokenringError } from '../../../lib/error.js';
 import { readCheck } from '../../validate/request.js';

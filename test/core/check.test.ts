@@ -1,12 +1,12 @@
 import { expect } from 'chai';
-import type { Check } from '../../src/limits/decide/decide.js';
 import {
   asksSame,
   mayRememberDenial,
   mayRepeatDenial,
   mayUseLease,
   WITHOUT_OWNER,
-} from '../../src/limits/decide/without-owner.js';
+  type Check,
+} from '../../src/limits/decide/check.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
 const PLAIN = checkOf([tokenBucket(10, 1_000)]);
