@@ -18,7 +18,8 @@ import {
   nodeMemoryMb,
   type MemoryBounds,
 } from './settings/memory-budget.js';
-import { createPublicApi } from './public-api.js';
+import { PublicApi } from './public-api.js';
+import type { NodeStage } from '../server/edge/server-context.js';
 import { openEach, WorkerPort, type Ports } from './public-ports.js';
 import { openPolicySource, type PolicySource } from './policy-source.js';
 import type { Settings } from './settings/setting-table.js';
@@ -81,8 +82,8 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     events,
   });
   member.node.activePolicies.onChange(({ version }) => events.note('info', `policies changed: version ${version}`));
-  let stage: 'joining' | 'ready' | 'stopping' = 'joining';
-  const { servers, stageChanged, stats, report } = createPublicApi(settings, {
+  let stage: NodeStage = 'joining';
+  const publicApi = new PublicApi(settings, {
     member,
     policyWriter: source.connect(member.node),
     access: tokenAccess.access,
@@ -96,7 +97,8 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     stage: () => stage,
     memoryMb,
   });
-  reports.ofProcess = report;
+  const { servers } = publicApi;
+  reports.ofProcess = () => publicApi.report();
   own?.passTo(servers.http);
   const allServers = Object.values(servers).filter((server) => server !== undefined);
   const sharing = group === undefined ? 'exclusive' : sharingOf(process.versions.node, process.platform);
@@ -123,7 +125,7 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
     watchCertificates(settings, 'peerTls', { log, audit }, (next) => member.useTls(peerTls(settings, next)!)),
   ];
   stage = 'ready';
-  stageChanged();
+  publicApi.stageChanged();
   if (group === undefined) log.info({ host, ...ports }, 'tokenring ready');
   else {
     log.info({ host, ...ports, sharing, pid: process.pid }, 'worker ready');
@@ -132,10 +134,10 @@ export async function startNode(settings: Settings, group?: GroupLink): Promise<
   return {
     ...ports,
     log,
-    stats,
+    stats: () => publicApi.stats(),
     async stop() {
       stage = 'stopping';
-      stageChanged();
+      publicApi.stageChanged();
       source.close();
       log.info('stopping');
       const drained = Promise.all(allServers.map((server) => server.drain(DRAIN_NOTICE_MS, DRAIN_GRACE_MS)));

@@ -42,3 +42,9 @@ export function readTraceContext(traceparent: string | undefined, tracestate = '
   const passed = tracestate.length <= MAX_TRACESTATE_BYTES && PRINTABLE.test(tracestate);
   return { traceparent: traceparentOf(ids), tracestate: passed ? tracestate : '' };
 }
+
+/** The trace of a request by its headers, as Node reads them. A repeated `traceparent`, whose values Node joins, is none. */
+export function traceOf({ traceparent, tracestate }: Readonly<Record<string, unknown>>): TraceContext | undefined {
+  if (typeof traceparent !== 'string') return undefined;
+  return readTraceContext(traceparent, typeof tracestate === 'string' ? tracestate : undefined);
+}

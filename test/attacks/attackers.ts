@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { COMMANDS } from '../../src/server/resp/command-table.js';
+import { COMMANDS } from '../../src/server/resp/commands.js';
 
 /** One connection after the other asks `text` again as soon as it has the answers to all that it asked. */
 interface Attack {

@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import {
   Connections,
   DEFAULT_BOUNDS,
+  type Connection,
   type ConnectionBounds,
   type ConnectionState,
   type OpenConnection,
@@ -33,20 +34,18 @@ describe('the connections of several servers', () => {
   async function openServer(bounded: Connections, answer = Buffer.from('x')): Promise<OpenServer> {
     const server = createServer();
     const open = new Set<Socket>();
-    const protocolServer = new ProtocolServer(
-      {
-        protocol: 'x',
-        server,
-        longestMs: FOREVER,
-        begin(socket) {
-          open.add(socket);
-          socket.on('error', () => undefined).on('close', () => open.delete(socket));
-          socket.resume().write(answer);
-          return { state: () => 'busy', sinceMs: () => 0, unreadBytes: () => 0, end: () => expect.fail('ended') };
-        },
-      },
-      bounded,
-    );
+    const protocolServer = new (class extends ProtocolServer {
+      protected override begin(socket: Socket): Connection {
+        open.add(socket);
+        socket.on('error', () => undefined).on('close', () => open.delete(socket));
+        socket.resume().write(answer);
+        return { state: () => 'busy', sinceMs: () => 0, unreadBytes: () => 0, end: () => expect.fail('ended') };
+      }
+
+      protected override draining(): void {
+        // Nothing drains here.
+      }
+    })({ protocol: 'x', server, connections: bounded, longestMs: FOREVER, nowMs: () => performance.now() });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     opened.push(protocolServer.server);

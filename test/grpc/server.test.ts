@@ -11,7 +11,7 @@ import { Access } from '../../src/server/edge/access/access.js';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
-import { createRateLimitServer, type RateLimitServer } from '../../src/server/grpc/rate-limit-server.js';
+import { GrpcServer } from '../../src/server/grpc/server.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { envoyDomainOf } from '../../src/policy/envoy-table.js';
 import { policyOf } from '../../src/policy/policy.js';
@@ -24,7 +24,7 @@ const PATH = '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit';
 const HEADERS = { ':method': 'POST', ':path': PATH, 'content-type': 'application/grpc', te: 'trailers' };
 const ASKED = { domain: 'edge', descriptors: [descriptor('user=x')] };
 const HOUR = 3_600_000;
-const SLOW = { prefaceMs: HOUR, requestMs: HOUR, answerMs: HOUR, idleMs: HOUR };
+const SLOW = { firstMs: HOUR, requestMs: HOUR, idleMs: HOUR };
 
 const DECISION: Decision = {
   allowed: true,
@@ -52,7 +52,7 @@ const framed = (message: Buffer, flag = 0): Buffer => {
 const MESSAGE = framed(requestSerialize(ASKED));
 
 interface Stage {
-  readonly rateLimitServer: RateLimitServer;
+  readonly grpcServer: GrpcServer;
   readonly port: number;
   readonly counters: Counters;
   stage: 'joining' | 'ready' | 'stopping';
@@ -66,7 +66,7 @@ interface Stage {
 const opened: Stage[] = [];
 
 async function open(
-  options: { timeouts?: object; max?: number; maxArriving?: number; maxInFlight?: number } = {},
+  options: { timeouts?: object; max?: number; answerMs?: number; maxArriving?: number; maxInFlight?: number } = {},
 ): Promise<Stage> {
   const counters = new Counters();
   const policy = policyOf('p', { limit: 10, window: '1m' });
@@ -82,25 +82,28 @@ async function open(
     policies,
     access: new Access({ required: [], tokens: [] }),
     counters,
+    // Each call looks whether the node has joined.
+    stage: () => {
+      one.begun += 1;
+      return one.stage;
+    },
     elapsedMs: () => one.nowMs(),
     log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
     maxInFlight: options.maxInFlight ?? 1_000,
   });
-  const connections = new Connections({ ...DEFAULT_BOUNDS, max: options.max ?? 1_000 }, counters);
-  // Each call looks whether the node has joined.
-  const stage = (): Stage['stage'] => {
-    one.begun += 1;
-    return one.stage;
-  };
-  const rateLimitServer = createRateLimitServer(
-    { context, connections, settler: { settle: () => expect.fail('settled') }, stage },
-    { maxConnections: options.maxArriving ?? 1_000, timeouts: { ...SLOW, ...options.timeouts } },
-    undefined,
-  );
-  await new Promise<void>((resolve) => rateLimitServer.server.server.listen(0, '127.0.0.1', resolve));
-  const { port } = rateLimitServer.server.server.address() as AddressInfo;
+  const { max = 1_000, answerMs = HOUR } = options;
+  const connections = new Connections({ ...DEFAULT_BOUNDS, max, answerMs }, counters);
+  const grpcServer = new GrpcServer({
+    context,
+    connections,
+    settler: { settle: () => expect.fail('settled') },
+    maxArriving: options.maxArriving ?? 1_000,
+    timeouts: { ...SLOW, ...options.timeouts },
+  });
+  await new Promise<void>((resolve) => grpcServer.server.listen(0, '127.0.0.1', resolve));
+  const { port } = grpcServer.server.address() as AddressInfo;
   const one: Stage = {
-    rateLimitServer,
+    grpcServer,
     port,
     counters,
     stage: 'ready',
@@ -160,7 +163,7 @@ const closedBy = (session: ClientHttp2Session): Promise<unknown> =>
 
 describe('the gRPC server', () => {
   afterEach(async () => {
-    await Promise.all(opened.splice(0).map(({ rateLimitServer }) => rateLimitServer.server.drain(0, 0)));
+    await Promise.all(opened.splice(0).map(({ grpcServer }) => grpcServer.drain(0, 0)));
   });
 
   it('answers the health of the server and of its services', async () => {
@@ -201,12 +204,12 @@ describe('the gRPC server', () => {
     const [whole, other] = [watch(''), watch('other')];
     await becomes(() => [whole, other], [[2], [3]]);
     stage.stage = 'ready';
-    stage.rateLimitServer.stageChanged();
-    stage.rateLimitServer.stageChanged();
+    stage.grpcServer.stageChanged();
+    stage.grpcServer.stageChanged();
     await becomes(() => whole, [2, 1]);
     stage.stage = 'stopping';
-    stage.rateLimitServer.stageChanged();
-    await stage.rateLimitServer.server.drain(0, 1_000);
+    stage.grpcServer.stageChanged();
+    await stage.grpcServer.drain(0, 1_000);
     await becomes(
       () => [whole, other],
       [
@@ -289,7 +292,7 @@ describe('the gRPC server', () => {
   });
 
   it('ends a call whose message does not arrive in time', async () => {
-    const stage = await open({ timeouts: { prefaceMs: 100, requestMs: 50 } });
+    const stage = await open({ timeouts: { firstMs: 100, requestMs: 50 } });
     const session = await http2(stage.port);
     const stream = session.request(HEADERS);
     let headers: Record<string, unknown> = {};
@@ -303,14 +306,14 @@ describe('the gRPC server', () => {
   });
 
   it('closes a connection that says nothing, and one that is idle', async () => {
-    const stage = await open({ timeouts: { prefaceMs: 100, idleMs: 200 } });
+    const stage = await open({ timeouts: { firstMs: 100, idleMs: 200 } });
     const silent = connect(stage.port, '127.0.0.1').resume();
     const idle = await http2(stage.port);
     await Promise.all([once(silent, 'close'), closedBy(idle)]);
   });
 
   it('cuts a caller that does not read its answers', async () => {
-    const stage = await open({ timeouts: { prefaceMs: 100, answerMs: 200 } });
+    const stage = await open({ timeouts: { firstMs: 100 }, answerMs: 200 });
     // A window of 0 keeps the answers at the server.
     const session = connectHttp2(`http://127.0.0.1:${stage.port}`, { settings: { initialWindowSize: 0 } });
     session.on('error', () => undefined);
@@ -323,7 +326,7 @@ describe('the gRPC server', () => {
   });
 
   it('cuts the connection with the most calls that have not arrived, when there are too many', async () => {
-    const stage = await open({ timeouts: { prefaceMs: 100 }, maxArriving: 20 });
+    const stage = await open({ timeouts: { firstMs: 100 }, maxArriving: 20 });
     const [few, many] = [await http2(stage.port), await http2(stage.port)];
     const begin = (session: ClientHttp2Session): void => void session.request(HEADERS).on('error', () => undefined);
     begin(few);
@@ -469,7 +472,7 @@ describe('the gRPC server', () => {
   });
 
   it('ends watches of a connection without a call for the time of idle ones, by GOAWAY', async () => {
-    const stage = await open({ timeouts: { prefaceMs: 20, idleMs: 65_000 } });
+    const stage = await open({ timeouts: { firstMs: 20, idleMs: 65_000 } });
     let nowMs = 1;
     stage.nowMs = () => nowMs;
     const [watching, asking] = [await http2(stage.port), await http2(stage.port)];
@@ -606,10 +609,10 @@ describe('the gRPC server', () => {
     stage.check = () => new Promise((resolve) => (decide = resolve));
     const waits = send(session, MESSAGE);
     await becomes(() => stage.counters.inFlight, 1);
-    const drained = stage.rateLimitServer.server.drain(50, 5_000);
+    const drained = stage.grpcServer.drain(50, 5_000);
     // The call in flight is the last. The caller sends later ones again, elsewhere.
     expect((await goaway)[1]).to.equal(1);
-    await becomes(() => stage.rateLimitServer.server.server.listening, false);
+    await becomes(() => stage.grpcServer.server.listening, false);
     decide(DECISION);
     expect((await waits).grpc).to.equal(0);
     await drained;
@@ -639,7 +642,7 @@ describe('the gRPC server', () => {
       // The server reads these further calls before it sends GOAWAY in some rounds, and after it in others.
       for (let i = 0; i < 10; i += 1) call();
       for (let i = 0; i < round % 4; i += 1) await new Promise(setImmediate);
-      const drained = stage.rateLimitServer.server.drain(20, 5_000);
+      const drained = stage.grpcServer.drain(20, 5_000);
       for (let i = 0; i < 10; i += 1) call();
       await drained;
       if (!socket.closed) await once(socket, 'close');

@@ -10,9 +10,9 @@ import { Api } from '../../src/server/http/api/api.js';
 import { Connections, DEFAULT_BOUNDS, type ConnectionBounds } from '../../src/server/edge/connections.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { Counters } from '../../src/server/edge/counters.js';
-import { ServerContext } from '../../src/server/edge/server-context.js';
+import { ServerContext, type NodeStage } from '../../src/server/edge/server-context.js';
 import { DecisionEndpoints } from '../../src/server/http/decisions/handlers.js';
-import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
+import { HttpServer } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { call, expectProblem, liveNode, post } from '../support/http.js';
@@ -24,6 +24,7 @@ const BIG = 64 * MIB;
 const SOME = 8 * MIB;
 
 const started: ProtocolServer[] = [];
+const stage = (): NodeStage => 'ready';
 
 /** A server whose API sends much, and whose decision endpoint never answers. */
 async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
@@ -37,12 +38,12 @@ async function startServer(bounds: Partial<ConnectionBounds>): Promise<{
   const decisions = { ...NO_DECISIONS, allow: (_req: unknown, res: ServerResponse) => void waiting.push(res) };
   const api = (req: IncomingMessage, res: ServerResponse): void =>
     void res.end(req.url === '/' ? 'hello' : Buffer.alloc(req.url === '/big' ? BIG : SOME));
-  const publicServer = createPublicServer(
-    { decisions, api, ...readyNode(counters) },
-    DEFAULT_TIMEOUTS,
-    undefined,
-    new Connections({ ...DEFAULT_BOUNDS, ...bounds }, counters),
-  );
+  const publicServer = new HttpServer({
+    decisions,
+    api,
+    ...readyNode(counters),
+    connections: new Connections({ ...DEFAULT_BOUNDS, ...bounds }, counters),
+  });
   // A port of its own beside the shared one, as a worker has it.
   const other = createServer({ allowHalfOpen: true, noDelay: true });
   publicServer.attachListener(other);
@@ -253,26 +254,14 @@ describe('the bounds of the service itself', () => {
     const access = new Access({ required: [], tokens: [] });
     const limiter = deciderOf(() => new Promise<Decision>((resolve) => held.push(resolve)));
     const log = { error: () => undefined };
-    const context = new ServerContext({ limiter, access, counters, elapsedMs: () => 0, log, maxInFlight: 3 });
-    const { turns } = context;
+    const context = new ServerContext({ limiter, access, counters, stage, elapsedMs: () => 0, log, maxInFlight: 3 });
     const decisions = new DecisionEndpoints(context, 429);
     const looks: (() => void)[] = [];
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
     const calls = new ClientCalls(cluster as never);
-    const parts = {
-      cluster,
-      calls,
-      decisions,
-      access,
-      counters,
-      log,
-      auditTrail: {},
-      turns,
-      version: '1',
-      maxInFlight: 2,
-    };
+    const parts = { context, cluster, calls, decisions, auditTrail: {}, version: '1', maxInFlight: 2 };
     const api = new Api(parts as unknown as ConstructorParameters<typeof Api>[0]).answer;
-    const publicServer = createPublicServer({ decisions, api, ...readyNode(counters) });
+    const publicServer = new HttpServer({ decisions, api, ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');
     started.push(publicServer);
@@ -314,6 +303,7 @@ describe('the bounds of the service itself', () => {
         limiter,
         access,
         counters,
+        stage,
         elapsedMs: () => 0,
         log: { error: () => undefined },
         maxInFlight: 10_000,
@@ -321,7 +311,7 @@ describe('the bounds of the service itself', () => {
       }),
       429,
     );
-    const publicServer = createPublicServer({ decisions, api: (_req, res) => void res.end(), ...readyNode(counters) });
+    const publicServer = new HttpServer({ decisions, api: (_req, res) => void res.end(), ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');
     started.push(publicServer);
@@ -367,25 +357,13 @@ describe('the bounds of the service itself', () => {
     const check = (): Promise<Decision> => new Promise((resolve, reject) => held.push({ resolve, reject }));
     const log = { error: () => undefined };
     const limiter = deciderOf(check);
-    const context = new ServerContext({ limiter, access, counters, elapsedMs: () => 0, log, maxInFlight: 3 });
-    const { turns } = context;
+    const context = new ServerContext({ limiter, access, counters, stage, elapsedMs: () => 0, log, maxInFlight: 3 });
     const decisions = new DecisionEndpoints(context, 429);
     const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
     const calls = new ClientCalls(cluster as never);
-    const parts = {
-      cluster,
-      calls,
-      decisions,
-      access,
-      counters,
-      log,
-      auditTrail: {},
-      turns,
-      version: '1',
-      maxInFlight: 2,
-    };
+    const parts = { context, cluster, calls, decisions, auditTrail: {}, version: '1', maxInFlight: 2 };
     const api = new Api(parts as unknown as ConstructorParameters<typeof Api>[0]).answer;
-    const publicServer = createPublicServer({ decisions, api, ...readyNode(counters) });
+    const publicServer = new HttpServer({ decisions, api, ...readyNode(counters) });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');
     started.push(publicServer);

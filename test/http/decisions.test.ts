@@ -48,7 +48,7 @@ describe('the decision endpoints, over a limiter that takes its time and fails',
     const limiter = deciderOf(decide);
     const log = { error: (fields: object, message: string): void => void logged.push({ ...fields, message }) };
     const access = new Access({ required: [], tokens: [] });
-    const deps = { limiter, access, counters, elapsedMs: () => 0, log };
+    const deps = { limiter, access, counters, stage: () => 'ready' as const, elapsedMs: () => 0, log };
     const { allow, batch } = new DecisionEndpoints(new ServerContext({ ...deps, maxInFlight: 100 }), 429);
     server = createServer((req, res) => (req.url === '/v1/allow' ? allow(req, res) : batch(req, res)));
     server.listen(0, '127.0.0.1');

@@ -133,8 +133,7 @@ describe('a subscriber of /v1/events', () => {
     membership: {} as never,
     observer: { reports: () => new Promise(() => undefined) },
     events,
-    access,
-    isStopping: () => stopping,
+    context: { access, stage: () => (stopping ? 'stopping' : 'ready') },
   });
 
   function subscribe(token: string): StuckResponse {

@@ -12,16 +12,19 @@ import { NO_DECISIONS } from '../support/decisions.js';
 import { call, expectProblem, type Answer } from '../support/http.js';
 
 /** The answer of an API to a request, before it is closed. */
-async function answerOf(parts: object, path: string): Promise<Answer> {
+async function answerOf(parts: object, path: string, context: object): Promise<Answer> {
   const usual = {
     version: '1',
     maxInFlight: 10,
     cluster: {},
-    access: new Access({ required: [], tokens: [] }),
+    context: {
+      access: new Access({ required: [], tokens: [] }),
+      counters: new Counters(),
+      turns: new Turns({ timers: systemTimers, spent: () => systemClock.nowMs(), perTurn: 4 }),
+      ...context,
+    },
     decisions: NO_DECISIONS,
     auditTrail: { audit: () => undefined, recent: () => [] },
-    counters: new Counters(),
-    turns: new Turns({ timers: systemTimers, spent: () => systemClock.nowMs(), perTurn: 4 }),
   };
   const api = new Api({ ...usual, ...parts } as unknown as ConstructorParameters<typeof Api>[0]);
   const server = createServer(api.answer).listen(0, '127.0.0.1');
@@ -37,7 +40,7 @@ describe('the public API, over a cluster that fails', () => {
     const cluster = { describe: () => Promise.reject(new Error('secret of the house')) };
     const log = { error: (fields: object) => void logged.push(fields) };
     const calls = new ClientCalls(cluster as never);
-    const answer = await answerOf({ cluster, calls, log }, '/v1/clients/mallory');
+    const answer = await answerOf({ cluster, calls }, '/v1/clients/mallory', { log });
     expectProblem(answer, 'internal');
     expect(answer.text).not.to.include('secret');
     expect(logged).to.have.length(1);
@@ -54,7 +57,7 @@ describe('the public API, asked for an address that is not there', () => {
       turns.push(lane);
       work();
     };
-    expectProblem(await answerOf({ turns: { run } }, '/nowhere'), 'not_found');
+    expectProblem(await answerOf({}, '/nowhere', { turns: { run } }), 'not_found');
     expect(turns).to.deep.equal(['other']);
   });
 });

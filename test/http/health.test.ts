@@ -7,7 +7,7 @@ import { ArrivingBytes } from '../../src/server/edge/arriving.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { Turns } from '../../src/lib/turns.js';
 import { Health } from '../../src/server/http/health.js';
-import { createPublicServer } from '../../src/server/http/server.js';
+import { HttpServer } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS } from '../support/decisions.js';
 import { expectProblem } from '../support/http.js';
@@ -38,15 +38,14 @@ describe('health checks and other requests of a public server', () => {
     turns = new Turns({ timers, spent: () => (nowMs += 1), perTurn: 4, maxWaiting: 5 });
     const counters = new Counters();
     const direct = { allow: () => false, batch: () => false, arriving: new ArrivingBytes(1_000) };
-    publicServer = createPublicServer({
+    publicServer = new HttpServer({
       decisions: { ...NO_DECISIONS, direct },
       api({ url }: IncomingMessage, res: ServerResponse) {
         asked.push(url!);
         res.end('page');
       },
       health: new Health(counters, () => problem),
-      turns,
-      counters,
+      context: { counters, turns, requireJoined: () => undefined },
     });
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');

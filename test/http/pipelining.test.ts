@@ -4,7 +4,7 @@ import { connect as connectTo, type AddressInfo, type Socket } from 'node:net';
 import { expect } from 'chai';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import { Counters } from '../../src/server/edge/counters.js';
-import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
+import { HttpServer } from '../../src/server/http/server.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { eventually } from '../support/eventually.js';
@@ -42,12 +42,12 @@ describe('requests that come before the last answer on their connection', () => 
         answer(res);
       });
     };
-    const publicServer = createPublicServer(
-      { decisions: { ...NO_DECISIONS, allow }, api, ...readyNode(counters) },
-      DEFAULT_TIMEOUTS,
-      undefined,
-      new Connections({ ...DEFAULT_BOUNDS, maxUnreadBytes: MIB }, counters),
-    );
+    const publicServer = new HttpServer({
+      decisions: { ...NO_DECISIONS, allow },
+      api,
+      ...readyNode(counters),
+      connections: new Connections({ ...DEFAULT_BOUNDS, maxUnreadBytes: MIB }, counters),
+    });
     started.push(publicServer);
     publicServer.server.listen(0, '127.0.0.1');
     await once(publicServer.server, 'listening');

@@ -5,8 +5,8 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { expect } from 'chai';
 import { ArrivingBytes } from '../../src/server/edge/arriving.js';
 import { Counters } from '../../src/server/edge/counters.js';
-import { createPublicServer, DEFAULT_TIMEOUTS, type ServerTimeouts } from '../../src/server/http/server.js';
-import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
+import { DEFAULT_TIMEOUTS, HttpServer } from '../../src/server/http/server.js';
+import type { ProtocolServer, ServerTimeouts } from '../../src/server/edge/protocol-server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 import { expectProblem } from '../support/http.js';
 import { connect, exchange, type Wire } from './wire.js';
@@ -35,10 +35,10 @@ async function startServer(timeouts: Partial<ServerTimeouts>): Promise<Started> 
     direct: { allow: () => false, batch: () => false, arriving: new ArrivingBytes(0) },
   };
   const api = (_req: unknown, res: ServerResponse): void => void res.end('hello');
-  const publicServer = createPublicServer(
-    { decisions, api, ...readyNode(new Counters()) },
-    { ...DEFAULT_TIMEOUTS, ...timeouts },
-  );
+  const publicServer = new HttpServer({
+    ...{ decisions, api, ...readyNode(new Counters()) },
+    timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
+  });
   publicServer.server.listen(0, '127.0.0.1');
   await once(publicServer.server, 'listening');
   started.push(publicServer);
@@ -59,13 +59,13 @@ describe('the public server', () => {
 
   describe('with the slow and the silent', () => {
     it('ends a connection on which nothing is ever sent', async () => {
-      const { port } = await startServer({ headersMs: 150 });
+      const { port } = await startServer({ firstMs: 150 });
       const wire = await connect(port);
       expectProblem((await wire.closed())[0]!, 'timeout');
     });
 
     it('ends a connection whose headers take too long, however busy it looks', async () => {
-      const { port } = await startServer({ headersMs: 150, requestMs: LONG_MS });
+      const { port } = await startServer({ firstMs: 150, requestMs: LONG_MS });
       const wire = await connect(port, { stubborn: true });
       wire.send('GET / HTTP/1.1\r\nHost: x\r\n');
       expect(await patienceMs(wire, 'X: y\r\n')).to.be.within(100, 5_000);
@@ -73,7 +73,7 @@ describe('the public server', () => {
     });
 
     it('ends a connection whose body takes too long, however busy it looks', async () => {
-      const { port } = await startServer({ headersMs: 150, requestMs: 300 });
+      const { port } = await startServer({ firstMs: 150, requestMs: 300 });
       const wire = await connect(port, { stubborn: true });
       wire.send(SLOW);
       expect(await patienceMs(wire, 'x')).to.be.within(200, 5_000);
@@ -92,7 +92,7 @@ describe('the public server', () => {
     });
 
     it('keeps a connection on which requests go on coming', async () => {
-      const { port } = await startServer({ idleMs: 1_000, headersMs: 150, requestMs: 300 });
+      const { port } = await startServer({ idleMs: 1_000, firstMs: 150, requestMs: 300 });
       const wire = await connect(port);
       for (let i = 1; i <= 4; i += 1) {
         wire.send(GET);
@@ -103,7 +103,7 @@ describe('the public server', () => {
     });
 
     it('answers others while many dawdle', async () => {
-      const { port } = await startServer({ headersMs: 300 });
+      const { port } = await startServer({ firstMs: 300 });
       const slow = await Promise.all(Array.from({ length: 200 }, () => connect(port)));
       for (const wire of slow) wire.send('POST / HT');
       const [answer] = await exchange(port, GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { Counters } from '../../src/server/edge/counters.js';
-import { createPublicServer, DEFAULT_TIMEOUTS } from '../../src/server/http/server.js';
+import { HttpServer } from '../../src/server/http/server.js';
 import { NO_DECISIONS, readyNode } from '../support/decisions.js';
 
 describe('the public server with a certificate', () => {
@@ -20,11 +20,12 @@ describe('the public server with a certificate', () => {
     });
     const [key, cert] = [readFileSync(keyFile, 'utf8'), readFileSync(certFile, 'utf8')];
     rmSync(folder, { recursive: true });
-    const publicServer = createPublicServer(
-      { decisions: NO_DECISIONS, api: (_req, res) => void res.end('hello'), ...readyNode(new Counters()) },
-      DEFAULT_TIMEOUTS,
-      { key, cert },
-    );
+    const publicServer = new HttpServer({
+      decisions: NO_DECISIONS,
+      api: (_req, res) => void res.end('hello'),
+      ...readyNode(new Counters()),
+      tls: { key, cert },
+    });
     const { server } = publicServer;
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { HTTP_ERRORS } from '../../src/lib/error.js';
 import { startNode, type RunningNode } from '../../src/app/main.js';
-import { COMMANDS } from '../../src/server/resp/command-table.js';
+import { COMMANDS } from '../../src/server/resp/commands.js';
 import { readSettings } from '../../src/app/settings/settings.js';
 import { ALONE, liveNode } from '../support/http.js';
 import { connectResp, type RespWire } from './wire.js';

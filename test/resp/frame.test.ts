@@ -1,16 +1,16 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { createFrameReader, MAX_ARG_BYTES, MAX_ARGS, MAX_LINE_BYTES } from '../../src/server/resp/frame.js';
+import { FrameReader, MAX_ARG_BYTES, MAX_ARGS, MAX_LINE_BYTES } from '../../src/server/resp/frame.js';
 import { command } from './wire.js';
 
 type Read = { args: string[]; end: number } | 'incomplete' | { broken: string };
 
 function read(bytes: Buffer | string, at = 0): Read {
-  const reader = createFrameReader();
+  const reader = new FrameReader();
   const input = Buffer.from(bytes);
   const done = reader.read(input, at);
   if (done !== 'complete') return done;
-  const { count, starts, ends, end } = reader.frame;
+  const { count, starts, ends, end } = reader;
   const args = Array.from({ length: count }, (_, i) => input.toString('latin1', starts[i], ends[i]));
   return { args, end };
 }
@@ -62,10 +62,10 @@ describe('the reader of commands', () => {
 
   it('reads on at each further byte, and never asks for more bytes than complete the command', () => {
     const whole = Buffer.concat([command('TR.ALLOW', 'a\r\nb', 'LIMIT', 10, 'WINDOW', '1m')]);
-    const reader = createFrameReader();
+    const reader = new FrameReader();
     for (let length = 1; length < whole.length; length += 1) {
       expect(reader.read(whole.subarray(0, length), 0)).to.equal('incomplete');
-      expect(reader.frame.needed).to.be.within(length + 1, whole.length);
+      expect(reader.needed).to.be.within(length + 1, whole.length);
     }
     expect(reader.read(whole, 0)).to.equal('complete');
   });

@@ -8,12 +8,12 @@ import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.j
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
-import { createRespServer } from '../../src/server/resp/server.js';
+import { LINGER_MS, RespServer } from '../../src/server/resp/server.js';
 import { eventually } from '../support/eventually.js';
 import { command, connectResp, repliesOf, type RespWire } from './wire.js';
 
 /** The server looks at its connections every 50 ms. Its clock is that of the test, so nothing here waits for it. */
-const TIMEOUTS = { handshakeMs: 5_000, commandMs: 100, idleMs: 1_000, lingerMs: 50 };
+const TIMEOUTS = { firstMs: 5_000, requestMs: 100, idleMs: 1_000 };
 const PONG = { status: 'PONG' };
 const PING = command('PING');
 
@@ -57,14 +57,14 @@ describe('the server of the Redis protocol', () => {
       policies: WITHOUT_POLICIES,
       access: new Access({ required: [], tokens: [] }),
       counters,
+      stage: () => 'ready',
       elapsedMs: () => (nowMs += lookMs),
       log: { error: (fields) => expect.fail(JSON.stringify(fields)) },
       maxInFlight: 1_000,
     });
     const connections = new Connections(DEFAULT_BOUNDS, counters);
     const calls = { describe: () => expect.fail('asked'), settle: () => expect.fail('asked') };
-    const deps = { context, connections, calls: calls as never, version: '1', hasJoined: () => true };
-    respServer = createRespServer(deps, undefined, TIMEOUTS);
+    respServer = new RespServer({ context, connections, calls: calls as never, version: '1', timeouts: TIMEOUTS });
     respServer.server.on('connection', (socket: Socket) => ends.push(socket));
     await new Promise<void>((resolve) => respServer.server.listen(0, '127.0.0.1', resolve));
   });
@@ -104,7 +104,7 @@ describe('the server of the Redis protocol', () => {
     const late = await open(PING.subarray(0, 3));
     nowMs = 90;
     await send(slow, PING.subarray(3, 4));
-    nowMs = TIMEOUTS.commandMs + 1;
+    nowMs = TIMEOUTS.requestMs + 1;
     await isClosed(slow);
     // The second one has had all of its time, and not more.
     late.send(PING.subarray(3));
@@ -117,7 +117,7 @@ describe('the server of the Redis protocol', () => {
     nowMs = 60;
     await send(first, Buffer.concat([PING.subarray(3), PING.subarray(0, 3)]));
     expect(await first.reply()).to.deep.equal(PONG);
-    nowMs = TIMEOUTS.commandMs + 1;
+    nowMs = TIMEOUTS.requestMs + 1;
     await isClosed(second);
     first.send(PING.subarray(3));
     expect(await first.reply()).to.deep.equal(PONG);
@@ -128,7 +128,7 @@ describe('the server of the Redis protocol', () => {
     expect([await open1.reply(), await open1.reply()]).to.deep.equal([{ status: 'OK' }, { status: 'QUEUED' }]);
     const done = await open(Buffer.concat([command('MULTI'), PING, command('EXEC')]));
     for (let i = 0; i < 3; i += 1) await done.reply();
-    nowMs = TIMEOUTS.commandMs + 1;
+    nowMs = TIMEOUTS.requestMs + 1;
     await isClosed(open1);
     expect(await done.ask('PING')).to.deep.equal(PONG);
   });
@@ -155,7 +155,7 @@ describe('the server of the Redis protocol', () => {
       () => end!.writableFinished,
       (finished) => finished,
     );
-    nowMs = TIMEOUTS.lingerMs + 1;
+    nowMs = LINGER_MS + 1;
     await once(end!, 'close');
   });
 

@@ -6,9 +6,9 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { decide } from '../../src/limits/decide/decide.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { Counters } from '../../src/server/edge/counters.js';
-import { WriterPool } from '../../src/server/edge/writer-pool.js';
-import { createDecisionWriter } from '../../src/server/resp/decision-writer.js';
-import { readThrottle } from '../../src/server/resp/throttle.js';
+import { WriterPool } from '../../src/server/edge/answer-buffers.js';
+import { DecisionWriter } from '../../src/server/resp/decision-writer.js';
+import { readThrottle } from '../../src/server/resp/questions.js';
 import { ErrorText } from '../../src/server/resp/value.js';
 import { createGcra } from './gcra.js';
 import { repliesOf } from './wire.js';
@@ -18,7 +18,7 @@ const ORIGIN = { owner: 'a:1', source: 'owner', degraded: false } as const;
 /** A limiter of one client behind the command, on a clock that the caller gives. */
 function createCell(): (nowMs: number, rule: readonly number[]) => unknown {
   const buckets = new Buckets();
-  const writer = createDecisionWriter(new Counters());
+  const writer = new DecisionWriter(new Counters());
   const pool = new WriterPool();
   return (nowMs, rule) => {
     const question = readThrottle(['CL.THROTTLE', 'key', ...rule.map(String)], WITHOUT_POLICIES);

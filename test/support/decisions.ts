@@ -3,6 +3,7 @@ import { systemClock, systemTimers } from '../../src/lib/system.js';
 import { Turns } from '../../src/lib/turns.js';
 import type { DecisionHandlers } from '../../src/server/http/decisions/handlers.js';
 import { Health } from '../../src/server/http/health.js';
+import type { HttpServer } from '../../src/server/http/server.js';
 
 const never = (): undefined => undefined;
 
@@ -13,8 +14,9 @@ export const NO_DECISIONS: DecisionHandlers = {
   check: { nginx: never, forwardAuth: never, envoy: never },
 };
 
-/** What a public server needs beside its handlers: a node that is ready. */
-export function readyNode(counters: Counters): { counters: Counters; health: Health; turns: Turns } {
+/** What an HTTP server needs beside its handlers: a node that is ready. */
+export function readyNode(counters: Counters): Pick<ConstructorParameters<typeof HttpServer>[0], 'context' | 'health'> {
   const turns = new Turns({ timers: systemTimers, spent: () => systemClock.nowMs(), perTurn: 4 });
-  return { counters, health: new Health(counters, () => undefined), turns };
+  const context = { counters, turns, requireJoined: () => undefined };
+  return { context, health: new Health(counters, () => undefined) };
 }

@@ -123,7 +123,7 @@ export class Connections {
   private timers: readonly NodeJS.Timeout[] = [];
 
   constructor(
-    private readonly bounds: ConnectionBounds,
+    readonly bounds: ConnectionBounds,
     private readonly counters: Counters,
   ) {}
 

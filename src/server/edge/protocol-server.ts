@@ -3,24 +3,14 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { Server as TlsServer, type TlsOptions } from 'node:tls';
 import type { Connection, Connections, ConnectionState, OpenConnection } from './connections.js';
 
-/** What one protocol does with its connections. */
-export interface Protocol {
-  /** Its name in metrics. */
-  readonly protocol: string;
-  readonly server: Server;
-  /** Longest times in ms that a connection may stay in a state. */
-  readonly longestMs: Readonly<Record<ConnectionState, number>>;
-  /** The clock of the times that connections tell. Default: `performance.now`. */
-  readonly elapsedMs?: () => number;
-  /**
-   * Begins to serve a connection.
-   * @param serve passes the connection to the server's own listener, if it has one
-   */
-  begin(stream: Socket, open: OpenConnection, serve: () => void): Connection;
-  /** Called when the notice of a drain begins, and when it has ended. */
-  draining?(stage: 'notice' | 'end'): void;
-  /** Checks what the times of states do not cover. Called about once a second. */
-  sweep?(nowMs: number): void;
+/** Longest times, in ms, that a connection may take or stay silent. Slow and idle clients must not exhaust the node. */
+export interface ServerTimeouts {
+  /** Time for a TLS handshake, and for the first bytes that the protocol waits for. */
+  readonly firstMs: number;
+  /** Time for a whole request to arrive. */
+  readonly requestMs: number;
+  /** Time between two requests. */
+  readonly idleMs: number;
 }
 
 /** Where connections come from, beside a server's own listener. */
@@ -36,10 +26,16 @@ export interface Listener {
  */
 const NOTICE_PARTS = 10;
 
-/** A public port of a node, and the life of its connections from the first byte to the end. */
-export class ProtocolServer {
-  readonly server: Server;
+/** A public port of a node, and the life of its connections from the first byte to the end. Each protocol is a subclass. */
+export abstract class ProtocolServer {
+  /** Name of the protocol in metrics. */
   readonly protocol: string;
+  readonly server: Server;
+  private readonly connections: Connections;
+  /** Longest times in ms that a connection may stay in a state. */
+  private readonly longestMs: Readonly<Record<ConnectionState, number>>;
+  /** The clock of the times that connections tell. */
+  private readonly nowMs: () => number;
   private readonly open = new Map<Socket, OpenConnection>();
   /** The connections in a TLS handshake, by `peerOf`. */
   private readonly handshakes = new Map<string, OpenConnection>();
@@ -50,23 +46,27 @@ export class ProtocolServer {
   private readonly handshake: ((socket: Socket) => void) | undefined;
   /** The listener of node:http or node:http2. */
   private readonly serve: ((socket: Socket) => void) | undefined;
-  private readonly elapsedMs: () => number;
 
-  constructor(
-    private readonly behaviour: Protocol,
-    private readonly connections: Connections,
-  ) {
-    const { server, protocol, elapsedMs = () => performance.now(), longestMs } = behaviour;
+  constructor(parts: {
+    readonly protocol: string;
+    readonly server: Server;
+    readonly connections: Connections;
+    readonly longestMs: Readonly<Record<ConnectionState, number>>;
+    readonly nowMs: () => number;
+  }) {
+    const { server, connections } = parts;
+    this.protocol = parts.protocol;
     this.server = server;
-    this.protocol = protocol;
-    this.elapsedMs = elapsedMs;
+    this.connections = connections;
+    this.longestMs = parts.longestMs;
+    this.nowMs = parts.nowMs;
     this.listeners = [server];
     const isTls = server instanceof TlsServer;
     this.serve = takeListener(server, isTls ? 'secureConnection' : 'connection');
     this.handshake = isTls ? takeListener(server, 'connection') : undefined;
     server.on('connection', (socket: Socket) => this.accept(socket));
     if (isTls) server.on('secureConnection', (stream: Socket) => this.handshaken(stream));
-    const sweeping = setInterval(() => this.sweep(), Math.min(1_000, Math.min(...Object.values(longestMs)) / 2));
+    const sweeping = setInterval(() => this.sweep(), Math.min(1_000, Math.min(...Object.values(this.longestMs)) / 2));
     sweeping.unref();
     connections.addServer(this);
     server.on('close', () => {
@@ -74,6 +74,18 @@ export class ProtocolServer {
       connections.removeServer(this);
     });
   }
+
+  /**
+   * Begins to serve a connection.
+   * @param serve passes the connection to the server's own listener, if it has one
+   */
+  protected abstract begin(stream: Socket, open: OpenConnection, serve: () => void): Connection;
+
+  /** Called when the notice of a drain begins, and when it has ended. */
+  protected abstract draining(stage: 'notice' | 'end'): void;
+
+  /** Checks what the times of states do not cover. Called about once a second. */
+  protected sweepMore?(nowMs: number): void;
 
   /** Answers the connections of one more listener, which `drain` closes too. */
   attachListener(listener: Listener): void {
@@ -97,10 +109,10 @@ export class ProtocolServer {
    * request. After `graceMs` in all, it cuts the rest.
    */
   async drain(noticeMs: number, graceMs: number): Promise<void> {
-    this.behaviour.draining?.('notice');
+    this.draining('notice');
     const before = [...this.open.values()];
     const leftMs = await this.notice(noticeMs, graceMs);
-    this.behaviour.draining?.('end');
+    this.draining('end');
     const cut = setTimeout(() => {
       for (const { socket } of this.open.values()) socket.destroy();
     }, leftMs);
@@ -119,7 +131,7 @@ export class ProtocolServer {
     if (one === undefined) return;
     this.open.set(socket, one);
     socket.once('close', () => this.open.delete(socket));
-    if (this.handshake === undefined) return this.begin(one);
+    if (this.handshake === undefined) return this.beginOne(one);
     const peer = peerOf(socket);
     this.handshakes.set(peer, one);
     socket.once('close', () => this.handshakes.delete(peer));
@@ -130,23 +142,23 @@ export class ProtocolServer {
     const one = this.handshakes.get(peerOf(stream));
     if (one === undefined) return void stream.destroy();
     one.stream = stream;
-    this.begin(one);
+    this.beginOne(one);
   }
 
-  private begin(one: OpenConnection): void {
+  private beginOne(one: OpenConnection): void {
     const { stream } = one;
     if (stream.destroyed) return;
-    one.connection = this.behaviour.begin(stream, one, () => this.serve?.call(this.server, stream));
+    one.connection = this.begin(stream, one, () => this.serve?.call(this.server, stream));
   }
 
   private sweep(): void {
-    const nowMs = this.elapsedMs();
-    this.behaviour.sweep?.(nowMs);
+    const nowMs = this.nowMs();
+    this.sweepMore?.(nowMs);
     for (const one of this.open.values()) {
       const { connection } = one;
       if (connection === undefined) continue;
       const state = one.state();
-      if (nowMs - connection.sinceMs() <= this.behaviour.longestMs[state]) continue;
+      if (nowMs - connection.sinceMs() <= this.longestMs[state]) continue;
       connection.end(state === 'idle' ? 'idle' : 'timeout');
     }
   }

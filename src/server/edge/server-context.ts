@@ -1,4 +1,5 @@
-import type { BatchDecider } from '../../limits/decide/check-batch.js';
+import type { BatchDecider, CheckBatch } from '../../limits/decide/check-batch.js';
+import { waitingBatchBytes } from '../../limits/heap-bytes.js';
 import { WITHOUT_POLICIES, type Policies } from '../../policy/active-policies.js';
 import type { Source } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
@@ -19,22 +20,24 @@ export const TURN_MS = 4;
 const MAX_WAITING = 1_000;
 
 /** Log for causes that callers must not see. It never gets a client id. */
-export interface ErrorLog {
+interface ErrorLog {
   error(fields: object, message: string): void;
 }
 
-/** The answer of every server before the node has joined the ring. */
-export function notJoined(): TokenringError {
-  return new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' });
-}
+/** `joining` until the node has joined the ring and its policies are in force; `stopping` from the signal to stop on. */
+export type NodeStage = 'joining' | 'ready' | 'stopping';
 
-/** The servers of a node, one for each protocol, share this: the limiter, who may ask it, and the bounds on all. */
+/**
+ * The servers of a node, one for each protocol, share this: the limiter, who may ask it, and the bounds on all. A
+ * request for decisions goes through `requireReady`, `answer`, and `decide`, and ends with `answered` or `failed`.
+ */
 export class ServerContext {
   readonly limiter: BatchDecider;
   /** Policies that requests may name. */
   readonly policies: Policies;
   readonly access: Access;
   readonly counters: Counters;
+  readonly stage: () => NodeStage;
   readonly elapsedMs: () => number;
   readonly log: ErrorLog;
   /** The memory for requests that have not arrived in full, or that wait while one is answered. */
@@ -49,6 +52,7 @@ export class ServerContext {
     readonly policies?: Policies;
     readonly access: Access;
     readonly counters: Counters;
+    readonly stage: () => NodeStage;
     readonly elapsedMs: () => number;
     readonly log: ErrorLog;
     readonly maxInFlight: number;
@@ -59,6 +63,7 @@ export class ServerContext {
     this.policies = parts.policies ?? WITHOUT_POLICIES;
     this.access = parts.access;
     this.counters = parts.counters;
+    this.stage = parts.stage;
     this.elapsedMs = parts.elapsedMs;
     this.log = parts.log;
     this.arriving = new ArrivingBytes(parts.maxArrivingBytes ?? 64 * MIB);
@@ -69,6 +74,49 @@ export class ServerContext {
       perTurn: TURN_MS,
       maxWaiting: MAX_WAITING,
     });
+  }
+
+  /** @throws TokenringError `unavailable` before the node has joined the ring */
+  requireJoined(): void {
+    if (this.stage() !== 'joining') return;
+    throw new TokenringError('unavailable', { detail: 'this node has not joined the ring yet' });
+  }
+
+  /** @throws TokenringError `unavailable` before the node has joined, `overloaded` if too many requests wait */
+  requireReady(): void {
+    this.requireJoined();
+    this.admission.requirePlace();
+  }
+
+  /**
+   * Answers a request, and counts it among those that wait until it is answered.
+   * @param answer returns a promise if the answer comes later
+   * @param fail is called with the error that `answer` throws, at once or by rejection
+   */
+  answer(answer: () => Promise<void> | undefined, fail: (error: unknown) => void): void {
+    try {
+      const later = answer();
+      if (later !== undefined) this.admission.wait(later, fail);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  /**
+   * Decides a batch, and calls `decided` then: at once, or later if the batch waits for other nodes. Its memory counts
+   * meanwhile.
+   * @param decided returns a promise if it takes several turns
+   * @param decider default: the limiter of the node
+   * @throws TokenringError `overloaded` if requests that wait take all of the memory
+   */
+  decide(
+    batch: CheckBatch,
+    decided: () => Promise<void> | undefined,
+    decider: BatchDecider = this.limiter,
+  ): Promise<void> | undefined {
+    this.admission.requireRoom(batch.size > 1 ? 'batch' : 'check');
+    const later = decider.decide(batch);
+    return later === undefined ? decided() : this.admission.charge(waitingBatchBytes(batch), later.then(decided));
   }
 
   /** Counts a request that the caller has counted as in flight, and answers now. @param nowMs the time, if known */

@@ -11,37 +11,9 @@ import { STATUS, statusMessage, statusOf, timeoutMs } from './status.js';
 export const PREFIX_BYTES = 5;
 /** Bound of a message, as of the body of a decision. */
 const MAX_MESSAGE_BYTES = 64 * 1024;
-
-/** A call whose message has not arrived in full, or whose answer the caller has not read. */
-export interface Call {
-  /** Time at which it began. */
-  readonly startMs: number;
-  /** Time of its answer; 0 before it. A stream of answers sets it with each of them. */
-  answeredMs: number;
-  arrived: boolean;
-  /** Bytes of the answer, until the caller has read it. */
-  unreadBytes: number;
-  /** Whether the call stays open after its first answer. */
-  readonly streams: boolean;
-  readonly fail: (error: unknown) => void;
-}
-
-export interface Answer {
-  /** The message after `PREFIX_BYTES` free bytes. */
-  readonly framed: Buffer;
-  /** Where the decision comes from; `undefined` if the answer is none. */
-  readonly source: Source | 'batch' | undefined;
-}
-
-/** The answer side of a call. */
-interface Responder {
-  readonly send: (answer: Answer) => void;
-  /** Calls `stop` when the call ends. */
-  readonly onEnd: (stop: () => void) => void;
-  readonly fail: (error: TokenringError) => void;
-  /** The address or IPv6 /64 of the caller. */
-  readonly network: () => string;
-}
+/** The longest delay of a timer. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const NO_BYTES = Buffer.alloc(0);
 
 /** One method of a service. */
 export interface Method {
@@ -50,10 +22,11 @@ export interface Method {
   /** Whether the call stays open after its first answer. */
   readonly streams: boolean;
   /**
-   * Answers a message with what it returns, or by calls of `to`.
+   * Answers a message by calls of `call`.
+   * @returns a promise if the answer comes later, unless the call streams
    * @throws TokenringError which answers the call; also by rejection
    */
-  answer(message: Buffer, to: Responder, headers: IncomingHttpHeaders): Answer | Promise<Answer> | undefined;
+  answer(message: Buffer, call: Call): Promise<void> | undefined;
 }
 
 const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' };
@@ -64,171 +37,204 @@ const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' };
 const RESPOND = { endStream: false, waitForTrailers: true };
 const OK_TRAILERS = { 'grpc-status': String(STATUS.ok) };
 
-interface CallDeps {
-  readonly context: Pick<
-    ServerContext,
-    'access' | 'answered' | 'arriving' | 'counters' | 'elapsedMs' | 'failed' | 'turns' | 'admission'
-  >;
-  /** Why the node answers no decisions now; `undefined` if it does. */
-  readonly refusal: () => TokenringError | undefined;
-}
-
 /**
- * Reads the message of a call, has the method answer it, and sends its status. Each listener of a stream costs about
+ * A call. It reads the message, has the method answer it, and sends its status. Each listener of a stream costs about
  * 0.5 µs, so a call has one for each event.
- * @param startMs time at which the call began
- * @param closed is called with the call and its RST_STREAM code when its stream has closed
  */
-export function beginCall(
-  { context, refusal }: CallDeps,
-  method: Method,
-  stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
-  { startMs, closed }: { readonly startMs: number; readonly closed: (call: Call, rstCode: number | undefined) => void },
-): Call {
-  const { counters } = context;
-  const { streams, guarded } = method;
-  let ended = false;
-  let stop: (() => void) | undefined;
-  let deadline: NodeJS.Timeout | undefined;
-  let incoming: Incoming | undefined;
-  const call: Call = { startMs, answeredMs: 0, arrived: false, unreadBytes: 0, streams, fail };
-  if (guarded) counters.inFlight += 1;
+export class Call {
+  /** Time of its answer; 0 before it. A stream of answers sets it with each of them. */
+  answeredMs = 0;
+  /** Whether its message has arrived in full. */
+  arrived = false;
+  /** Bytes of the answer, until the caller has read it. */
+  unreadBytes = 0;
+  private hasEnded = false;
+  private stop: (() => void) | undefined = undefined;
+  private deadline: NodeJS.Timeout | undefined = undefined;
+  private readonly incoming: ArrivingMessage;
 
-  function end(): void {
-    ended = true;
-    stop?.();
-    if (deadline !== undefined) clearTimeout(deadline);
+  /**
+   * Begins the call.
+   * @param startMs time at which it began
+   * @param closed is called with the call and its RST_STREAM code when its stream has closed
+   */
+  constructor(
+    private readonly context: ServerContext,
+    readonly method: Method,
+    private readonly stream: ServerHttp2Stream,
+    readonly headers: IncomingHttpHeaders,
+    readonly startMs: number,
+    closed: (call: Call, rstCode: number | undefined) => void,
+  ) {
+    this.incoming = new ArrivingMessage(context.arriving, stream);
+    if (method.guarded) context.counters.inFlight += 1;
+    stream.on('close', () => {
+      this.incoming.release();
+      closed(this, stream.rstCode);
+      if (this.hasEnded) return;
+      // The caller has gone. A decision under way stands.
+      this.end();
+      if (method.guarded) context.counters.inFlight -= 1;
+    });
+    try {
+      if (method.guarded) this.admit();
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    stream.on('data', this.received);
+    stream.on('end', this.complete);
   }
 
-  function fail(error: unknown): void {
-    if (ended) return;
-    end();
-    const problem = guarded ? context.failed(error) : (error as TokenringError);
-    sendStatus(stream, statusOf(problem), problem.message);
-    call.answeredMs = context.elapsedMs();
+  /** The address or IPv6 /64 of the caller. */
+  get network(): string {
+    return networkOf(this.stream.session?.socket.remoteAddress ?? '');
   }
 
-  const to: Responder = {
-    send({ framed, source }) {
-      if (ended) return;
-      call.answeredMs = context.elapsedMs();
-      if (source !== undefined) context.answered(source, startMs, call.answeredMs);
-      framed[0] = 0;
-      framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
-      call.unreadBytes = framed.length;
-      if (!stream.headersSent) {
-        stream.respond(RESPONSE_HEADERS, RESPOND);
-        stream.on('wantTrailers', sendOkTrailers);
-      }
-      if (streams) return void stream.write(framed, () => read(call));
-      end();
-      stream.end(framed);
-    },
-    onEnd(stopped) {
-      if (ended) stopped();
-      else stop = stopped;
-    },
-    fail,
-    network: () => networkOf(stream.session?.socket.remoteAddress ?? ''),
+  /** Calls `stop` when the call ends. */
+  onEnd(stop: () => void): void {
+    if (this.hasEnded) stop();
+    else this.stop = stop;
+  }
+
+  /**
+   * Sends an answer.
+   * @param framed the message after `PREFIX_BYTES` free bytes
+   * @param source where the decision comes from; `undefined` if the answer is none
+   */
+  send(framed: Buffer, source: Source | 'batch' | undefined): void {
+    if (this.hasEnded) return;
+    const { stream, context } = this;
+    this.answeredMs = context.elapsedMs();
+    if (source !== undefined) context.answered(source, this.startMs, this.answeredMs);
+    framed[0] = 0;
+    framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
+    this.unreadBytes = framed.length;
+    if (!stream.headersSent) {
+      stream.respond(RESPONSE_HEADERS, RESPOND);
+      stream.on('wantTrailers', sendOkTrailers);
+    }
+    if (this.method.streams) return void stream.write(framed, this.wasRead);
+    this.end();
+    stream.end(framed);
+  }
+
+  /** Ends the call with the status of an error. */
+  readonly fail = (error: unknown): void => {
+    if (this.hasEnded) return;
+    this.end();
+    const problem = this.method.guarded ? this.context.failed(error) : (error as TokenringError);
+    sendStatus(this.stream, statusOf(problem), problem.message);
+    this.answeredMs = this.context.elapsedMs();
   };
 
-  function* answering(message: Buffer): Steps<void> {
-    if (ended) return;
-    call.arrived = true;
-    const waitMs = timeoutMs(headers['grpc-timeout']);
-    if (waitMs !== undefined && context.elapsedMs() - startMs >= waitMs) throw late();
-    const given = method.answer(message, to, headers);
-    if (given instanceof Promise) context.admission.wait(given.then(to.send), fail);
-    else if (given !== undefined) return to.send(given);
-    if (waitMs !== undefined && waitMs < MAX_TIMER_MS) deadline = setTimeout(() => fail(late()), waitMs);
+  private admit(): void {
+    this.context.requireReady();
+    if (this.context.access.guardsDecisions()) this.context.access.admit(this.headers.authorization, 'decide');
   }
 
-  stream.on('close', () => {
-    incoming?.release();
-    closed(call, stream.rstCode);
-    if (ended) return;
-    // The caller has gone. A decision under way stands.
-    end();
-    if (guarded) counters.inFlight -= 1;
-  });
-  try {
-    if (guarded) {
-      const refused = refusal();
-      if (refused !== undefined) throw refused;
-      context.admission.requirePlace();
-      if (context.access.guardsDecisions()) context.access.admit(headers.authorization, 'decide');
-    }
-  } catch (error) {
-    fail(error);
-    return call;
-  }
-  stream.on('data', (chunk: Buffer) => {
-    if (ended) return;
+  private readonly received = (chunk: Buffer): void => {
+    if (this.hasEnded) return;
     try {
-      incoming ??= createIncoming(context.arriving, stream);
-      incoming.take(chunk);
+      this.incoming.take(chunk);
     } catch (error) {
-      fail(error);
+      this.fail(error);
     }
-  });
-  stream.on('end', () => {
-    if (ended) return;
-    try {
-      if (incoming === undefined) throw unfit('one whole message');
-      const message = incoming.end();
+  };
+
+  private readonly complete = (): void => {
+    const { context } = this;
+    if (this.hasEnded) return;
+    context.answer(() => {
+      const message = this.incoming.end();
       // A connection may send 128 calls at once.
-      const later = context.turns.runSteps('decision', answering(message));
-      if (later !== undefined) context.admission.wait(later, fail);
-    } catch (error) {
-      fail(error);
-    }
-  });
-  return call;
+      return context.turns.runSteps('decision', this.answering(message));
+    }, this.fail);
+  };
+
+  private *answering(message: Buffer): Steps<void> {
+    const { context, startMs } = this;
+    if (this.hasEnded) return;
+    this.arrived = true;
+    const waitMs = timeoutMs(this.headers['grpc-timeout']);
+    if (waitMs !== undefined && context.elapsedMs() - startMs >= waitMs) throw late();
+    const later = this.method.answer(message, this);
+    if (later !== undefined) context.admission.wait(later, this.fail);
+    else if (!this.method.streams) return;
+    if (waitMs !== undefined && waitMs < MAX_TIMER_MS) this.deadline = setTimeout(() => this.fail(late()), waitMs);
+  }
+
+  private end(): void {
+    this.hasEnded = true;
+    this.stop?.();
+    if (this.deadline !== undefined) clearTimeout(this.deadline);
+  }
+
+  private readonly wasRead = (): void => {
+    this.answeredMs = 0;
+    this.unreadBytes = 0;
+  };
 }
 
 function sendOkTrailers(this: ServerHttp2Stream): void {
   this.sendTrailers(OK_TRAILERS);
 }
 
-function read(call: Call): void {
-  call.answeredMs = 0;
-  call.unreadBytes = 0;
-}
-
-/** The longest delay of a timer. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
 function late(): TokenringError {
   return new TokenringError('timeout', { detail: 'the deadline of the caller has passed' });
 }
 
 /** The one message of a call, while it arrives. */
-interface Incoming {
-  /** @throws TokenringError if the bytes belong to no message, or to one that is too large */
-  take(chunk: Buffer): void;
-  /** @returns the message. @throws TokenringError if it has not arrived in full */
-  end(): Buffer;
-  /** Gives up the memory of a message that comes in several pieces. */
-  release(): void;
-}
-
-function createIncoming(arriving: ArrivingBytes, stream: ServerHttp2Stream): Incoming {
+class ArrivingMessage {
   /** The first bytes, while they are fewer than a prefix. */
-  let head: Buffer = NO_BYTES;
-  let framed: Buffer | undefined;
-  let filled = 0;
-  let held: ArrivingBody | undefined;
+  private head: Buffer = NO_BYTES;
+  private framed: Buffer | undefined = undefined;
+  private filled = 0;
+  private memory: ArrivingBody | undefined = undefined;
+
+  constructor(
+    private readonly arriving: ArrivingBytes,
+    private readonly stream: ServerHttp2Stream,
+  ) {}
+
+  /** @throws TokenringError if the bytes belong to no message, or to one that is too large */
+  take(chunk: Buffer): void {
+    if (this.framed === undefined) {
+      const head = this.head.length === 0 ? chunk : Buffer.concat([this.head, chunk]);
+      this.head = head;
+      if (head[0] !== 0) throw unfit('a message without compression');
+      if (head.length < PREFIX_BYTES) return;
+      this.framed = this.begin(head);
+      this.filled = head.length;
+      return;
+    }
+    if (this.filled + chunk.length > this.framed.length) throw unfit('one message');
+    chunk.copy(this.framed, this.filled);
+    this.filled += chunk.length;
+  }
+
+  /** @returns the message. @throws TokenringError if it has not arrived in full */
+  end(): Buffer {
+    if (this.framed === undefined || this.filled < this.framed.length) throw unfit('one whole message');
+    this.release();
+    return this.framed.subarray(PREFIX_BYTES);
+  }
+
+  /** Gives up the memory of a message that comes in several pieces. */
+  release(): void {
+    this.memory?.release();
+    this.memory = undefined;
+  }
 
   /** Makes room for the whole message, so that one that comes in crumbs is copied once. */
-  function begin(bytes: Buffer): Buffer {
+  private begin(bytes: Buffer): Buffer {
     const length = bytes.readUInt32BE(1);
     if (length > MAX_MESSAGE_BYTES)
       throw new TokenringError('too_large', { expected: `a message of at most ${MAX_MESSAGE_BYTES} bytes` });
     if (bytes.length > PREFIX_BYTES + length) throw unfit('one message');
     if (bytes.length === PREFIX_BYTES + length) return bytes;
-    held = arriving.begin(stream.session?.socket.remoteAddress);
-    if (!held.add(length)) {
+    this.memory = this.arriving.begin(this.stream.session?.socket.remoteAddress);
+    if (!this.memory.add(length)) {
       const detail = 'messages that have not arrived in full take too much memory';
       throw new TokenringError('overloaded', { detail });
     }
@@ -236,36 +242,7 @@ function createIncoming(arriving: ArrivingBytes, stream: ServerHttp2Stream): Inc
     bytes.copy(room);
     return room;
   }
-
-  function release(): void {
-    held?.release();
-    held = undefined;
-  }
-
-  return {
-    take(chunk) {
-      if (framed === undefined) {
-        head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
-        if (head[0] !== 0) throw unfit('a message without compression');
-        if (head.length < PREFIX_BYTES) return;
-        framed = begin(head);
-        filled = head.length;
-        return;
-      }
-      if (filled + chunk.length > framed.length) throw unfit('one message');
-      chunk.copy(framed, filled);
-      filled += chunk.length;
-    },
-    end() {
-      if (framed === undefined || filled < framed.length) throw unfit('one whole message');
-      release();
-      return framed.subarray(PREFIX_BYTES);
-    },
-    release,
-  };
 }
-
-const NO_BYTES = Buffer.alloc(0);
 
 function unfit(expected: string): TokenringError {
   return new TokenringError('invalid_request', { field: 'message', expected });

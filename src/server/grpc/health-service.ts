@@ -1,5 +1,6 @@
 import { TokenringError } from '../../lib/error.js';
-import { NOT_SERVING, SERVICE_UNKNOWN, SERVING } from './messages.js';
+import { PREFIX_BYTES, type Call, type Method } from './call.js';
+import { NOT_SERVING, readHealthCheckRequest, SERVICE_UNKNOWN, SERVING, writeHealthCheckResponse } from './messages.js';
 
 export const HEALTH_SERVICE = 'grpc.health.v1.Health';
 
@@ -9,21 +10,19 @@ const MAX_WATCHES = 1_000;
 const MAX_OF_NETWORK = 100;
 
 /** A call of `Watch`. */
-interface Watcher {
+interface Watch {
+  readonly call: Call;
   /** The address or IPv6 /64 of the caller. */
   readonly network: string;
-  readonly tell: (status: number) => void;
-  /** Ends the call with an error. */
-  readonly cut: (error: TokenringError) => void;
-}
-
-interface Watch extends Watcher {
   readonly service: string;
   last: number | undefined;
 }
 
-/** The state of `grpc.health.v1`, for the whole server (the empty name) and for each service. */
-export class Health {
+/**
+ * `grpc.health.v1`: the state of the whole server (the empty name) and of each service. It needs no token, as `/healthz`
+ * needs none.
+ */
+export class HealthService {
   /** The watches of each network, oldest first. */
   private readonly watches = new Map<string, Set<Watch>>();
   private total = 0;
@@ -33,8 +32,36 @@ export class Health {
     private readonly isServing: () => boolean,
   ) {}
 
+  readonly check: Method = {
+    guarded: false,
+    streams: false,
+    answer: (message, call) => {
+      const status = this.status(readHealthCheckRequest(message));
+      if (status === undefined)
+        throw new TokenringError('not_found', { field: 'service', expected: this.services.join(' or ') });
+      sendStatus(call, status);
+      return undefined;
+    },
+  };
+
+  readonly watch: Method = {
+    guarded: false,
+    streams: true,
+    answer: (message, call) => {
+      const watch = { call, network: call.network, service: readHealthCheckRequest(message), last: undefined };
+      this.add(watch);
+      call.onEnd(() => this.remove(watch));
+      return undefined;
+    },
+  };
+
+  /** Tells the watches. Call this after each change of what `isServing` returns. */
+  changed(): void {
+    for (const ofNetwork of this.watches.values()) for (const watch of ofNetwork) this.tell(watch);
+  }
+
   /** @returns the status of a service; `undefined` if there is no such service */
-  status(service: string): number | undefined {
+  private status(service: string): number | undefined {
     if (service !== '' && !this.services.includes(service)) return undefined;
     return this.isServing() ? SERVING : NOT_SERVING;
   }
@@ -42,45 +69,40 @@ export class Health {
   /**
    * Tells the status of a service, now and after each change. At the bound of all watches, the network with the most
    * loses its oldest, so that nobody can hold all places.
-   * @returns stops it
    * @throws TokenringError `overloaded` if this network has too many
    */
-  watch(service: string, watcher: Watcher): () => void {
-    const own = this.watches.get(watcher.network)?.size ?? 0;
-    if (own >= MAX_OF_NETWORK) throw tooMany();
+  private add(watch: Watch): void {
+    const ofNetwork = this.watches.get(watch.network) ?? new Set();
+    if (ofNetwork.size >= MAX_OF_NETWORK) throw tooMany();
     if (this.total >= MAX_WATCHES) {
       const largest = [...this.watches.values()].reduce((a, b) => (b.size > a.size ? b : a));
-      if (own >= largest.size) throw tooMany();
+      if (ofNetwork.size >= largest.size) throw tooMany();
       const [oldest] = largest;
-      this.stop(oldest!);
-      oldest!.cut(tooMany());
+      this.remove(oldest!);
+      oldest!.call.fail(tooMany());
     }
-    const watch = { ...watcher, service, last: undefined };
-    const ofNetwork = this.watches.get(watch.network) ?? new Set();
     this.watches.set(watch.network, ofNetwork.add(watch));
     this.total += 1;
     this.tell(watch);
-    return () => this.stop(watch);
-  }
-
-  /** Tells the watches. Call this after each change of what `isServing` returns. */
-  changed(): void {
-    for (const ofNetwork of this.watches.values()) for (const watch of ofNetwork) this.tell(watch);
   }
 
   private tell(watch: Watch): void {
     const now = this.status(watch.service) ?? SERVICE_UNKNOWN;
     if (now === watch.last) return;
     watch.last = now;
-    watch.tell(now);
+    sendStatus(watch.call, now);
   }
 
-  private stop(watch: Watch): void {
+  private remove(watch: Watch): void {
     const ofNetwork = this.watches.get(watch.network);
     if (ofNetwork?.delete(watch) !== true) return;
     this.total -= 1;
     if (ofNetwork.size === 0) this.watches.delete(watch.network);
   }
+}
+
+function sendStatus(call: Call, status: number): void {
+  call.send(writeHealthCheckResponse(status, PREFIX_BYTES), undefined);
 }
 
 function tooMany(): TokenringError {

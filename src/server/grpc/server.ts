@@ -7,33 +7,20 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { TlsOptions } from 'node:tls';
 import { TokenringError } from '../../lib/error.js';
+import type { Settler } from '../../node/decide/settler.js';
 import type { Connection, Connections, ConnectionState, OpenConnection } from '../edge/connections.js';
 import type { ServerContext } from '../edge/server-context.js';
-import { ProtocolServer } from '../edge/protocol-server.js';
-import { beginCall, sendStatus, type Call, type Method } from './call.js';
+import { ProtocolServer, type ServerTimeouts } from '../edge/protocol-server.js';
+import { AllOrNothing } from './all-or-nothing.js';
+import { Call, sendStatus, type Method } from './call.js';
+import { HEALTH_SERVICE, HealthService } from './health-service.js';
+import { RATE_LIMIT_SERVICE, ShouldRateLimit } from './rate-limit-service.js';
 import { STATUS } from './status.js';
 
-/** Longest times, in ms, that a connection may take or stay silent. */
-export interface GrpcTimeouts {
-  /** Time for the first frame of a connection to arrive. */
-  readonly prefaceMs: number;
-  /** Time for the message of a call to arrive. */
-  readonly requestMs: number;
-  /** Time that a caller has to read its answer. */
-  readonly answerMs: number;
-  /** Time between two calls. */
-  readonly idleMs: number;
-}
-
-const DEFAULT_TIMEOUTS: GrpcTimeouts = { prefaceMs: 5_000, requestMs: 10_000, answerMs: 30_000, idleMs: 65_000 };
-
-interface GrpcBounds {
-  /** Calls of all connections whose messages have not arrived in full. */
-  readonly maxArriving: number;
-  readonly timeouts?: GrpcTimeouts;
-}
+const DEFAULT_TIMEOUTS: ServerTimeouts = { firstMs: 5_000, requestMs: 10_000, idleMs: 65_000 };
 
 /** Calls of one connection at once. */
 const MAX_STREAMS = 128;
@@ -55,16 +42,8 @@ const MAX_RESETS = 200;
 /** Streams that have begun and whose end is not handled yet. Only resets in one turn make them more than those open. */
 const MAX_UNENDED = 2 * MAX_STREAMS;
 
-interface GrpcDeps {
-  readonly context: Parameters<typeof beginCall>[0]['context'] & Pick<ServerContext, 'counters'>;
-  readonly connections: Connections;
-  /** The methods by path. */
-  readonly methods: ReadonlyMap<string, Method>;
-  readonly refusal: () => TokenringError | undefined;
-}
-
 /** A connection and its calls. */
-class Session implements Connection {
+class GrpcConnection implements Connection {
   readonly calls = new Set<Call>();
   /** Whether the caller has sent its first frame, which is SETTINGS. */
   private isGreeted = false;
@@ -86,8 +65,8 @@ class Session implements Connection {
   state(): ConnectionState {
     if (!this.isGreeted) return 'silent';
     let state: ConnectionState = 'idle';
-    for (const { streams, arrived } of this.calls) {
-      if (arrived && !streams) return 'busy';
+    for (const { method, arrived } of this.calls) {
+      if (arrived && !method.streams) return 'busy';
       if (!arrived) state = 'arriving';
     }
     return state;
@@ -111,7 +90,7 @@ class Session implements Connection {
       reason === 'draining'
         ? new TokenringError('draining')
         : new TokenringError('unavailable', { detail: 'the connection had no call but watches' });
-    for (const call of this.calls) if (call.streams) call.fail(problem);
+    for (const call of this.calls) if (call.method.streams) call.fail(problem);
     this.session.close();
   }
 
@@ -148,43 +127,89 @@ class Session implements Connection {
 }
 
 /**
- * Creates a server of gRPC (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) on node:http2. When it
- * drains, GOAWAY asks callers at once to use other connections.
+ * The server of gRPC (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) on node:http2, with Envoy's rate
+ * limit service and the health service. When it drains, GOAWAY asks callers at once to use other connections.
  */
-export function createGrpcServer(
-  deps: GrpcDeps,
-  { maxArriving, timeouts = DEFAULT_TIMEOUTS }: GrpcBounds,
-  tls?: TlsOptions,
-): ProtocolServer {
-  const { context, methods, connections } = deps;
-  const { elapsedMs, counters } = context;
-  const sessions = new Map<ServerHttp2Session, Session>();
-  const options = {
-    maxSessionMemory: MAX_SESSION_MB,
-    maxSessionInvalidFrames: MAX_INVALID_FRAMES,
-    maxSessionRejectedStreams: MAX_REFUSED_STREAMS,
-    maxHeaderListPairs: MAX_HEADERS,
-    settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES },
-  };
-  const server: Http2Server =
-    tls === undefined
-      ? createServer(options)
-      : createSecureServer({ ...options, handshakeTimeout: timeouts.prefaceMs, ALPNProtocols: ['h2'], ...tls });
-
+export class GrpcServer extends ProtocolServer {
+  private readonly context: ServerContext;
+  private readonly timeouts: ServerTimeouts;
+  private readonly maxArriving: number;
+  private readonly answerMs: number;
+  private readonly health: HealthService;
+  /** The methods by path. */
+  private readonly methods: ReadonlyMap<string, Method>;
+  private readonly bySession = new Map<ServerHttp2Session, GrpcConnection>();
   /** The session that node:http2 created last. */
-  let created: ServerHttp2Session | undefined;
-  server.on('session', (session: ServerHttp2Session) => (created = session));
-  server.on('sessionError', ignore);
-
+  private created: ServerHttp2Session | undefined = undefined;
   /** Calls since the last count of those that have not arrived. */
-  let begun = 0;
-  const cut = (): void => {
-    begun = 0;
-    cutArriving(sessions.values(), maxArriving);
-  };
-  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
-    const one = sessions.get(stream.session as ServerHttp2Session);
-    const method = methods.get(headers[':path'] as string);
+  private begun = 0;
+
+  /** @param parts.maxArriving calls of all connections whose messages have not arrived in full */
+  constructor(parts: {
+    readonly context: ServerContext;
+    readonly connections: Connections;
+    readonly settler: Pick<Settler, 'settle'>;
+    readonly maxArriving: number;
+    readonly timeouts?: ServerTimeouts;
+    readonly tls?: TlsOptions | undefined;
+  }) {
+    const { context, connections, settler, timeouts = DEFAULT_TIMEOUTS } = parts;
+    const { firstMs, idleMs } = timeouts;
+    const server = openServer(timeouts, parts.tls);
+    super({
+      protocol: 'grpc',
+      server,
+      connections,
+      // Calls have times of their own.
+      longestMs: { silent: firstMs, arriving: Infinity, busy: Infinity, idle: idleMs, ended: Infinity },
+      nowMs: context.elapsedMs,
+    });
+    this.context = context;
+    this.timeouts = timeouts;
+    this.maxArriving = parts.maxArriving;
+    this.answerMs = connections.bounds.answerMs;
+    this.health = new HealthService([RATE_LIMIT_SERVICE, HEALTH_SERVICE], () => context.stage() === 'ready');
+    this.methods = new Map<string, Method>([
+      [
+        `/${RATE_LIMIT_SERVICE}/ShouldRateLimit`,
+        new ShouldRateLimit(context, new AllOrNothing(context.limiter, settler)),
+      ],
+      [`/${HEALTH_SERVICE}/Check`, this.health.check],
+      [`/${HEALTH_SERVICE}/Watch`, this.health.watch],
+    ]);
+    server.on('session', (session: ServerHttp2Session) => (this.created = session));
+    server.on('sessionError', ignore);
+    server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => this.take(stream, headers));
+  }
+
+  /** Tells those that watch the health of the node. Called after each change of the stage. */
+  stageChanged(): void {
+    this.health.changed();
+  }
+
+  protected override begin(_stream: Socket, open: OpenConnection, serve: () => void): Connection {
+    serve();
+    const session = this.created!;
+    const one = new GrpcConnection(session, open, this.context.elapsedMs());
+    this.bySession.set(session, one);
+    session.on('close', () => this.bySession.delete(session));
+    return one;
+  }
+
+  protected override draining(stage: 'notice' | 'end'): void {
+    // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
+    // number would promise an answer: node:http2 ignores calls after it.
+    if (stage === 'notice') for (const session of this.bySession.keys()) session.close();
+  }
+
+  protected override sweepMore(nowMs: number): void {
+    for (const one of this.bySession.values()) this.sweepCalls(one, nowMs);
+    this.boundArriving();
+  }
+
+  private take(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    const one = this.bySession.get(stream.session as ServerHttp2Session);
+    const method = this.methods.get(headers[':path'] as string);
     stream.on('error', ignore);
     one?.streamBegan();
     if (one === undefined || one.session.destroyed) return void stream.destroy();
@@ -192,47 +217,59 @@ export function createGrpcServer(
       stream.on('close', () => one.streamEnded(stream.rstCode));
       return refuse(stream, headers, method);
     }
-    const startMs = elapsedMs();
+    const startMs = this.context.elapsedMs();
     if (!method.streams) one.activeMs = startMs;
     one.controlFrames = 0;
-    one.calls.add(beginCall(deps, method, stream, headers, { startMs, closed: one.callClosed }));
+    one.calls.add(new Call(this.context, method, stream, headers, startMs, one.callClosed));
     // Calls are counted only now and then, so up to twice as many may be arriving.
-    begun += 1;
-    if (begun > maxArriving) cut();
-  });
+    this.begun += 1;
+    if (this.begun > this.maxArriving) this.boundArriving();
+  }
 
-  return new ProtocolServer(
-    {
-      protocol: 'grpc',
-      server,
-      longestMs: {
-        silent: timeouts.prefaceMs,
-        arriving: Infinity,
-        busy: Infinity,
-        idle: timeouts.idleMs,
-        ended: Infinity,
-      },
-      elapsedMs,
-      begin(_stream, open, serve) {
-        serve();
-        const session = created!;
-        const one = new Session(session, open, elapsedMs());
-        sessions.set(session, one);
-        session.on('close', () => sessions.delete(session));
-        return one;
-      },
-      draining(stage) {
-        // GOAWAY names the last call that the node has seen, so callers send later ones again. One that names a larger
-        // number would promise an answer: node:http2 ignores calls after it.
-        if (stage === 'notice') for (const session of sessions.keys()) session.close();
-      },
-      sweep(nowMs) {
-        for (const one of sessions.values()) sweepCalls(one, nowMs, timeouts, counters);
-        cut();
-      },
-    },
-    connections,
-  );
+  /** Ends the calls that take too long to arrive, and the connection if a caller does not read its answers. */
+  private sweepCalls(one: GrpcConnection, nowMs: number): void {
+    one.controlFrames = 0;
+    one.resets = 0;
+    for (const call of one.calls) {
+      if (call.answeredMs > 0 && nowMs - call.answeredMs >= this.answerMs) {
+        this.context.counters.slowReaders += 1;
+        return one.session.destroy();
+      }
+      if (isArriving(call) && nowMs - call.startMs >= this.timeouts.requestMs) call.fail(new TokenringError('timeout'));
+    }
+  }
+
+  /** Cuts the connections with the most calls that have not arrived, until there are few enough. */
+  private boundArriving(): void {
+    this.begun = 0;
+    const arriving: { readonly one: GrpcConnection; readonly count: number }[] = [];
+    let sum = 0;
+    for (const one of this.bySession.values()) {
+      let count = 0;
+      for (const call of one.calls) if (isArriving(call)) count += 1;
+      sum += count;
+      if (count > 0) arriving.push({ one, count });
+    }
+    if (sum <= this.maxArriving) return;
+    for (const { one, count } of arriving.sort((a, b) => b.count - a.count)) {
+      one.cut();
+      sum -= count;
+      if (sum <= this.maxArriving) return;
+    }
+  }
+}
+
+function openServer({ firstMs }: ServerTimeouts, tls: TlsOptions | undefined): Http2Server {
+  const options = {
+    maxSessionMemory: MAX_SESSION_MB,
+    maxSessionInvalidFrames: MAX_INVALID_FRAMES,
+    maxSessionRejectedStreams: MAX_REFUSED_STREAMS,
+    maxHeaderListPairs: MAX_HEADERS,
+    settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_BYTES },
+  };
+  return tls === undefined
+    ? createServer(options)
+    : createSecureServer({ ...options, handshakeTimeout: firstMs, ALPNProtocols: ['h2'], ...tls });
 }
 
 function isGrpc(headers: IncomingHttpHeaders): boolean {
@@ -257,37 +294,6 @@ function respond(stream: ServerHttp2Stream, status: number): void {
   if (!stream.readableEnded) stream.close(constants.NGHTTP2_NO_ERROR);
 }
 
-/** Ends the calls that take too long to arrive, and the connection if a caller does not read its answers. */
-function sweepCalls(one: Session, nowMs: number, timeouts: GrpcTimeouts, counters: ServerContext['counters']): void {
-  one.controlFrames = 0;
-  one.resets = 0;
-  for (const call of one.calls) {
-    if (call.answeredMs > 0 && nowMs - call.answeredMs >= timeouts.answerMs) {
-      counters.slowReaders += 1;
-      return one.session.destroy();
-    }
-    if (isArriving(call) && nowMs - call.startMs >= timeouts.requestMs) call.fail(new TokenringError('timeout'));
-  }
-}
-
 function ignore(): void {}
 
 const isArriving = ({ arrived, answeredMs }: Call): boolean => !arrived && answeredMs === 0;
-
-/** Cuts the connections with the most calls that have not arrived, until at most `most` are left. */
-function cutArriving(sessions: Iterable<Session>, most: number): void {
-  const arriving: { readonly one: Session; readonly count: number }[] = [];
-  let sum = 0;
-  for (const one of sessions) {
-    let count = 0;
-    for (const call of one.calls) if (isArriving(call)) count += 1;
-    sum += count;
-    if (count > 0) arriving.push({ one, count });
-  }
-  if (sum <= most) return;
-  for (const { one, count } of arriving.sort((a, b) => b.count - a.count)) {
-    one.cut();
-    sum -= count;
-    if (sum <= most) return;
-  }
-}

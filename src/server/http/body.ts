@@ -1,8 +1,7 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parseJson } from '../validate/json.js';
 import { TokenringError } from '../../lib/error.js';
 import { ArrivingBytes } from '../edge/arriving.js';
-import { sendContinue } from './expect-continue.js';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
 /** The only parameter that changes how to read the body. */
@@ -72,16 +71,43 @@ export function readJsonBody(
 /** Bound of the body of a rare request, in bytes. */
 const MAX_BYTES = 64 * 1024;
 
-/** Reads the value of a JSON request, of at most 64 KiB. Rejects with a TokenringError. */
-export type ReadBody = (req: IncomingMessage) => Promise<unknown>;
+/** Reads the bodies of rare requests. */
+export class BodyReader {
+  private readonly arriving: ArrivingBytes;
 
-/** @param maxArrivingBytes bound of all bodies that are arriving */
-export function createBodyReader(maxArrivingBytes: number): ReadBody {
-  const arriving = new ArrivingBytes(maxArrivingBytes);
-  return async (req) => {
+  /** @param maxArrivingBytes bound of all bodies that are arriving */
+  constructor(maxArrivingBytes: number) {
+    this.arriving = new ArrivingBytes(maxArrivingBytes);
+  }
+
+  /** Reads the value of a JSON request, of at most 64 KiB. @throws TokenringError by rejection */
+  async read(req: IncomingMessage): Promise<unknown> {
     const body = await new Promise<Buffer>((resolve, reject) => {
-      readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), arriving);
+      readJsonBody(req, MAX_BYTES, resolve, reject, () => reject(new TokenringError('timeout')), this.arriving);
     });
     return parseJson(body);
-  };
+  }
+}
+
+/** Requests whose sender waits for `100 Continue` before it sends the body. */
+const waiting = new WeakMap<IncomingMessage, { readonly res: ServerResponse; readonly keepsAlive: boolean }>();
+
+/**
+ * Notes that the sender waits. It gets `100 Continue` only when a handler wants the body, so that a request with a bad
+ * token or length is refused first. If no handler wants the body, the connection ends with the answer, as the sender
+ * may or may not send the body.
+ */
+export function awaitsContinue(req: IncomingMessage, res: ServerResponse): void {
+  waiting.set(req, { res, keepsAlive: res.shouldKeepAlive });
+  res.shouldKeepAlive = false;
+}
+
+/** Sends `100 Continue` if the sender waits for it, as the body is wanted. */
+function sendContinue(req: IncomingMessage): void {
+  const known = waiting.get(req);
+  if (known === undefined) return;
+  const { res, keepsAlive } = known;
+  waiting.delete(req);
+  res.shouldKeepAlive = keepsAlive;
+  res.writeContinue();
 }

@@ -1,8 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TokenringError } from '../../lib/error.js';
 import type { Counters } from '../edge/counters.js';
-import { BROWSER_HEADERS } from './browser-headers.js';
-import { problemHeaders, withoutTheRest } from './send.js';
+import { BROWSER_HEADERS, problemHeaders, withoutTheRest } from './send.js';
 
 /** An answer to a health check. */
 interface HealthAnswer {

@@ -7,7 +7,7 @@ import { TokenringError } from '../../lib/error.js';
 import { KnownShapes } from '../../lib/known-shapes.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
 import { allowReply, type DecisionReply, type Question } from './decision-writer.js';
-import { createFrameReader } from './frame.js';
+import { FrameReader } from './frame.js';
 import { QUESTIONS } from './questions.js';
 import { ErrorText } from './value.js';
 
@@ -77,7 +77,7 @@ const REFUSED = new TokenringError('invalid_request');
 export class CommandReader {
   /** Place behind what was read last. */
   endAt = 0;
-  private readonly frames = createFrameReader();
+  private readonly frame = new FrameReader();
   private readonly shapes = new QuestionShapes(MAX_SHAPES, MAX_SHAPE_BYTES);
 
   constructor(private readonly policies: Policies) {}
@@ -87,8 +87,7 @@ export class CommandReader {
    * @param single whether a question is a command like any other
    */
   read(bytes: Buffer, from: number, single = false): Read {
-    const { frames, shapes } = this;
-    const { frame } = frames;
+    const { frame, shapes } = this;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const capacity = Math.min(MAX_BATCH, Math.ceil((bytes.length - from) / QUESTION_BYTES));
     const mayKnow = !single && !this.policies.listsClients();
@@ -105,7 +104,7 @@ export class CommandReader {
         at = shapes.end;
         continue;
       }
-      const done = frames.read(bytes, at);
+      const done = frame.read(bytes, at);
       if (done === 'incomplete') last = { kind: 'incomplete', needed: frame.needed };
       else if (done !== 'complete') last = { kind: 'broken', text: done.broken };
       else if (frame.count > 0) {
@@ -126,7 +125,7 @@ export class CommandReader {
   /** Reads a question in the general way, and adds it to the batch. */
   private addQuestion(bytes: Buffer, at: number, name: string, batch: CheckBatch): DecisionReply | ErrorText {
     try {
-      if (!isUtf8(bytes.subarray(at, this.frames.frame.end))) throw notUtf8();
+      if (!isUtf8(bytes.subarray(at, this.frame.end))) throw notUtf8();
       const question = QUESTIONS.get(name)!(this.texts(bytes), this.policies);
       if (question instanceof ErrorText) {
         batch.addError(REFUSED);
@@ -143,7 +142,7 @@ export class CommandReader {
   }
 
   private readOther(bytes: Buffer, at: number, name: string): Read {
-    const { end, isLine } = this.frames.frame;
+    const { end, isLine } = this.frame;
     this.endAt = end;
     if (!isUtf8(bytes.subarray(at, end))) return { kind: 'refused', error: notUtf8() };
     return { kind: 'command', name, args: this.texts(bytes), isLine };
@@ -151,7 +150,7 @@ export class CommandReader {
 
   /** The arguments of the command that was read last. */
   private texts(bytes: Buffer): string[] {
-    const { count, starts, ends } = this.frames.frame;
+    const { count, starts, ends } = this.frame;
     const texts: string[] = [];
     for (let i = 0; i < count; i += 1) texts.push(bytes.toString('utf8', starts[i], ends[i]));
     return texts;
@@ -159,7 +158,7 @@ export class CommandReader {
 
   /** Remembers the shape of the question at `at`, unless its meaning depends on its client. */
   private remember(bytes: Buffer, at: number, { check, reply }: Question): void {
-    const { isLine, starts, ends, end } = this.frames.frame;
+    const { isLine, starts, ends, end } = this.frame;
     const params = sharedParams(check);
     if (isLine || params === undefined || check.requestId !== undefined) return;
     const [idStart, idEnd] = [starts[1]!, ends[1]!];

@@ -3,9 +3,9 @@ import type { Check } from '../../limits/decide/check.js';
 import type { Decision, Origin } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Counters } from '../edge/counters.js';
-import { OriginFragments } from '../edge/origin-fragments.js';
+import { OriginFragments } from '../edge/answer-buffers.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../lib/byte-writer.js';
-import { ErrorText, Named, writeValue, type Protocol, type Value } from './value.js';
+import { ErrorText, RespMap, writeValue, type Protocol, type Value } from './value.js';
 
 /** The form of the answer to a question. */
 export type DecisionReply = ThrottleReply | typeof allowReply;
@@ -35,14 +35,6 @@ export const allowReply = { kind: 'allow' } as const;
 export function throttleReply(limit: number, peekMs: number | undefined): ThrottleReply {
   const head = (limited: 0 | 1): Fragment => fragmentOf(`*5\r\n:${limited}\r\n:${limit}\r\n:`);
   return { kind: 'throttle', passed: head(0), limited: head(1), peekMs };
-}
-
-interface DecisionWriter {
-  /**
-   * Writes the answers of a batch in order, and counts them.
-   * @param replies the form of each answer, or the answer itself where the question was refused
-   */
-  write(out: ByteWriter, batch: CheckBatch, replies: readonly (DecisionReply | ErrorText)[], protocol: Protocol): void;
 }
 
 /** Upper bound of a usual answer without its origin. */
@@ -77,17 +69,44 @@ const PARTS = {
 } as const;
 
 /** Writes decisions as bytes, without a string or an object for each. */
-export function createDecisionWriter(counters: Counters): DecisionWriter {
+export class DecisionWriter {
   /** The last parts of answers to `TR.ALLOW`, by their origin. */
-  const tails = {
+  private readonly tails = {
     2: new OriginFragments((origin) => tailText(origin, 2)),
     3: new OriginFragments((origin) => tailText(origin, 3)),
   };
 
-  function writePlain(out: ByteWriter, protocol: Protocol, item: BatchItem): void {
+  constructor(private readonly counters: Counters) {}
+
+  /**
+   * Writes the answers of a batch in order, and counts them.
+   * @param replies the form of each answer, or the answer itself where the question was refused
+   */
+  write(
+    out: ByteWriter,
+    { items }: CheckBatch,
+    replies: readonly (DecisionReply | ErrorText)[],
+    protocol: Protocol,
+  ): void {
+    for (let index = 0; index < items.length; index += 1) this.writeItem(out, replies[index]!, items[index]!, protocol);
+  }
+
+  private writeItem(out: ByteWriter, reply: DecisionReply | ErrorText, item: BatchItem, protocol: Protocol): void {
+    if (reply instanceof ErrorText || item.error !== undefined) {
+      const error = reply instanceof ErrorText ? reply : item.error!;
+      this.counters.countProblem(error instanceof TokenringError ? error.code : 'invalid_request');
+      return writeValue(out, error, protocol);
+    }
+    this.counters.countDecision(item.allowed, item.origin!);
+    if (reply.kind === 'throttle') writeThrottle(out, reply, item);
+    else if (item.limits === undefined && item.extras === undefined) this.writePlain(out, protocol, item);
+    else writeValue(out, protocol === 3 ? namedDecision(item.decision) : listedDecision(item.decision), protocol);
+  }
+
+  private writePlain(out: ByteWriter, protocol: Protocol, item: BatchItem): void {
     const { allowed, limit, remaining, retryAfterMs, resetMs, origin } = item;
     const parts = PARTS[protocol];
-    const tail = tails[protocol].of(origin!);
+    const tail = this.tails[protocol].of(origin!);
     out.reserve(PLAIN_BYTES + tail.length);
     out.fragment(allowed ? parts.allowed : parts.denied);
     out.decimal(limit);
@@ -104,24 +123,6 @@ export function createDecisionWriter(counters: Counters): DecisionWriter {
     out.decimal(resetMs);
     out.fragment(tail);
   }
-
-  function writeItem(out: ByteWriter, reply: DecisionReply | ErrorText, item: BatchItem, protocol: Protocol): void {
-    if (reply instanceof ErrorText || item.error !== undefined) {
-      const error = reply instanceof ErrorText ? reply : item.error!;
-      counters.countProblem(error instanceof TokenringError ? error.code : 'invalid_request');
-      return writeValue(out, error, protocol);
-    }
-    counters.countDecision(item.allowed, item.origin!);
-    if (reply.kind === 'throttle') writeThrottle(out, reply, item);
-    else if (item.limits === undefined && item.extras === undefined) writePlain(out, protocol, item);
-    else writeValue(out, protocol === 3 ? namedDecision(item.decision) : listedDecision(item.decision), protocol);
-  }
-
-  return {
-    write(out, { items }, replies, protocol) {
-      items.forEach((item, index) => writeItem(out, replies[index]!, item, protocol));
-    },
-  };
 }
 
 function writeThrottle(
@@ -160,10 +161,10 @@ function namedDecision(decision: Decision): Value {
     ...{ allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded },
   });
   const { limits, reservation, shadow } = decision;
-  if (limits !== undefined) fields.push(['limits', limits.map((one) => new Named(Object.entries(one)))]);
+  if (limits !== undefined) fields.push(['limits', limits.map((one) => new RespMap(Object.entries(one)))]);
   if (reservation !== undefined) fields.push(['reservation', reservation]);
-  if (shadow !== undefined) fields.push(['shadow', new Named(Object.entries(shadow))]);
-  return new Named(fields);
+  if (shadow !== undefined) fields.push(['shadow', new RespMap(Object.entries(shadow))]);
+  return new RespMap(fields);
 }
 
 /** RESP2 has no names, so each field has its place. */

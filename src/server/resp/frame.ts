@@ -23,48 +23,37 @@ const MAX_DIGITS = 9;
 const INCOMPLETE = -1;
 const NOT_VALID = -2;
 
-/** The places of the arguments of the command that was read last. They are valid until the next call. */
-export interface Frame {
-  /** Number of arguments, the name included; 0 for an empty command, which has no answer. */
-  count: number;
-  readonly starts: Int32Array;
-  readonly ends: Int32Array;
-  /** Place behind the command. */
-  end: number;
-  /** Whether the command is a line, as people type it, and no array. */
-  isLine: boolean;
-  /** Smallest number of bytes, from the beginning of the command, that may complete it. */
-  needed: number;
-}
-
 /** `broken`: what the sender violates. Nothing that follows can be read. */
 type ReadFrame = 'complete' | 'incomplete' | { readonly broken: string };
-
-interface FrameReader {
-  readonly frame: Frame;
-  /** Reads the command at `at`. Copies nothing. */
-  read(bytes: Buffer, at: number): ReadFrame;
-}
 
 /**
  * Reads commands as clients send them: arrays of bulk strings, and lines. RESP2 and RESP3 are equal there
  * (https://redis.io/docs/latest/develop/reference/protocol-spec/). It refuses a command by the first byte that exceeds
- * a bound, so a length that was only announced takes no memory.
+ * a bound, so a length that was only announced takes no memory. The fields tell of the command that was read last.
  */
-export function createFrameReader(): FrameReader {
-  const frame: Frame = {
-    count: 0,
-    starts: new Int32Array(MAX_ARGS),
-    ends: new Int32Array(MAX_ARGS),
-    end: 0,
-    isLine: false,
-    needed: 0,
-  };
+export class FrameReader {
+  /** Number of arguments, the name included; 0 for an empty command, which has no answer. */
+  count = 0;
+  /** The places of the arguments. */
+  readonly starts = new Int32Array(MAX_ARGS);
+  readonly ends = new Int32Array(MAX_ARGS);
+  /** Place behind the command. */
+  end = 0;
+  /** Whether the command is a line, as people type it, and no array. */
+  isLine = false;
+  /** Smallest number of bytes, from the beginning of the command, that may complete it. */
+  needed = 0;
   /** Place behind the length that was read last. */
-  let lengthEnd = 0;
+  private lengthEnd = 0;
+
+  /** Reads the command at `at`. Copies nothing. */
+  read(bytes: Buffer, at: number): ReadFrame {
+    this.isLine = bytes[at] !== ASTERISK;
+    return this.isLine ? this.readLine(bytes, at) : this.readArray(bytes, at);
+  }
 
   /** Reads digits and CRLF. Like Redis, it takes no sign, no leading zero, and no space. */
-  function readLength(bytes: Buffer, at: number): number {
+  private readLength(bytes: Buffer, at: number): number {
     let value = 0;
     let next = at;
     for (; next < bytes.length; next += 1) {
@@ -77,49 +66,49 @@ export function createFrameReader(): FrameReader {
     if (next === at || bytes[next] !== CR) return NOT_VALID;
     if (next + 1 === bytes.length) return INCOMPLETE;
     if (bytes[next + 1] !== LF) return NOT_VALID;
-    lengthEnd = next + 2;
+    this.lengthEnd = next + 2;
     return value;
   }
 
-  function incomplete(needed: number): ReadFrame {
-    frame.needed = needed;
+  private incomplete(needed: number): ReadFrame {
+    this.needed = needed;
     return 'incomplete';
   }
 
-  function readArray(bytes: Buffer, at: number): ReadFrame {
+  private readArray(bytes: Buffer, at: number): ReadFrame {
     // A null array is an empty command, as in Redis.
     const isNull = bytes[at + 1] === MINUS;
-    const count = readLength(bytes, isNull ? at + 2 : at + 1);
-    if (count === INCOMPLETE) return incomplete(bytes.length - at + 1);
+    const count = this.readLength(bytes, isNull ? at + 2 : at + 1);
+    if (count === INCOMPLETE) return this.incomplete(bytes.length - at + 1);
     if (count === NOT_VALID || count > MAX_ARGS || (isNull && count !== 1))
       return { broken: `invalid multibulk length; use at most ${MAX_ARGS}` };
-    frame.count = isNull ? 0 : count;
-    let next = lengthEnd;
-    for (let i = 0; i < frame.count; i += 1) {
-      if (next >= bytes.length) return incomplete(next - at + 1);
+    this.count = isNull ? 0 : count;
+    let next = this.lengthEnd;
+    for (let i = 0; i < this.count; i += 1) {
+      if (next >= bytes.length) return this.incomplete(next - at + 1);
       if (bytes[next] !== DOLLAR) return { broken: `expected '$', got '${shown(bytes[next]!)}'` };
-      const length = readLength(bytes, next + 1);
-      if (length === INCOMPLETE) return incomplete(bytes.length - at + 1);
+      const length = this.readLength(bytes, next + 1);
+      if (length === INCOMPLETE) return this.incomplete(bytes.length - at + 1);
       if (length === NOT_VALID || length > MAX_ARG_BYTES)
         return { broken: `invalid bulk length; use at most ${MAX_ARG_BYTES}` };
-      const end = lengthEnd + length;
+      const end = this.lengthEnd + length;
       if (end + 2 - at > MAX_FRAME_BYTES) return { broken: `too big a command; use at most ${MAX_FRAME_BYTES} bytes` };
-      if (end + 2 > bytes.length) return incomplete(end + 2 - at);
+      if (end + 2 > bytes.length) return this.incomplete(end + 2 - at);
       if (bytes[end] !== CR || bytes[end + 1] !== LF) return { broken: 'a bulk string must end with CRLF' };
-      frame.starts[i] = lengthEnd;
-      frame.ends[i] = end;
+      this.starts[i] = this.lengthEnd;
+      this.ends[i] = end;
       next = end + 2;
     }
-    frame.end = next;
+    this.end = next;
     return 'complete';
   }
 
   /** Reads a line of words. Quotes have no meaning: none of the commands needs a space in an argument. */
-  function readLine(bytes: Buffer, at: number): ReadFrame {
+  private readLine(bytes: Buffer, at: number): ReadFrame {
     const last = Math.min(bytes.length, at + MAX_LINE_BYTES);
     let next = at;
     let start = -1;
-    frame.count = 0;
+    this.count = 0;
     for (; next < last; next += 1) {
       const byte = bytes[next]!;
       if (byte > SPACE && byte < DELETE) {
@@ -127,10 +116,10 @@ export function createFrameReader(): FrameReader {
         continue;
       }
       if (start >= 0) {
-        if (frame.count === MAX_ARGS) return { broken: `too many words; use at most ${MAX_ARGS}` };
-        frame.starts[frame.count] = start;
-        frame.ends[frame.count] = next;
-        frame.count += 1;
+        if (this.count === MAX_ARGS) return { broken: `too many words; use at most ${MAX_ARGS}` };
+        this.starts[this.count] = start;
+        this.ends[this.count] = next;
+        this.count += 1;
         start = -1;
       }
       if (byte === LF) break;
@@ -138,18 +127,10 @@ export function createFrameReader(): FrameReader {
       if (byte !== SPACE && byte !== CR) return { broken: `expected a command, got '${shown(byte)}'` };
     }
     if (next === at + MAX_LINE_BYTES) return { broken: `too big inline request; use at most ${MAX_LINE_BYTES} bytes` };
-    if (next === bytes.length) return incomplete(bytes.length - at + 1);
-    frame.end = next + 1;
+    if (next === bytes.length) return this.incomplete(bytes.length - at + 1);
+    this.end = next + 1;
     return 'complete';
   }
-
-  return {
-    frame,
-    read(bytes, at) {
-      frame.isLine = bytes[at] !== ASTERISK;
-      return frame.isLine ? readLine(bytes, at) : readArray(bytes, at);
-    },
-  };
 }
 
 function shown(byte: number): string {

@@ -1,10 +1,11 @@
 import type { Policies } from '../../policy/active-policies.js';
+import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
+import { EXPECTED_CLIENT_ID } from '../../limits/client-id.js';
 import { TokenringError } from '../../lib/error.js';
-import { noSuchOption } from '../../lib/mistake.js';
+import { badValue, noSuchOption } from '../../lib/mistake.js';
 import { readCheck } from '../validate/request.js';
-import { allowReply, type Question } from './decision-writer.js';
-import { readThrottle } from './throttle.js';
-import { wrongArity, type ErrorText } from './value.js';
+import { allowReply, throttleReply, type Question } from './decision-writer.js';
+import { ErrorText, wrongArity } from './value.js';
 
 /** Reads the arguments of a command that asks for a decision, its name included. */
 type ReadQuestion = (args: readonly string[], policies: Policies) => Question | ErrorText;
@@ -65,4 +66,63 @@ function numberOrText(text: string): number | string {
 
 function refused(field: string, detail: string): TokenringError {
   return new TokenringError('invalid_request', { field, detail });
+}
+
+const MAX_SECONDS = MAX_WINDOW_MS / 1_000;
+/** A number of Rust's `i64`, as redis-cell reads it. */
+const INTEGER = /^[+-]?\d+$/;
+const MAX_INT64 = 2n ** 63n - 1n;
+
+/** Names of the arguments, and their bounds here. In redis-cell, all are 64-bit numbers. */
+const BOUNDS = {
+  max_burst: [0, MAX_LIMIT - 1],
+  count: [1, MAX_LIMIT],
+  period: [1, MAX_SECONDS],
+  quantity: [0, MAX_COST],
+} as const;
+
+/**
+ * Reads `CL.THROTTLE key max_burst count period [quantity]` of redis-cell: `count` tokens per `period` seconds, in a
+ * bucket of `max_burst + 1`. A quantity of 0 consumes nothing.
+ * @returns the error of redis-cell with its text, where redis-cell refuses the arguments
+ * @throws TokenringError `invalid_request` for what only Tokenring refuses
+ */
+export function readThrottle(args: readonly string[], policies: Policies): Question | ErrorText {
+  if (args.length !== 5 && args.length !== 6)
+    return cellError(`Usage: cl.throttle <key> <max_burst> <count per period> <period> [<quantity>]`);
+  const [, key, ...texts] = args;
+  const wrong = texts.find((text) => !isInteger(text));
+  if (wrong !== undefined) return cellError(`Couldn't parse as integer: ${wrong}`);
+  const [burst, count, period, quantity = 1] = texts.map(Number) as [number, number, number, number?];
+  if (count === 0 || period === 0) return cellError('Zero rates are not supported');
+  requireBounds({ max_burst: burst, count, period, quantity });
+  const asked = { limit: count, windowMs: period * 1_000, burst: burst + 1 };
+  const check = readCheck(
+    { clientId: requireKey(key!), ...asked, ...(quantity === 0 ? { peek: true } : { cost: quantity }) },
+    policies,
+  );
+  return { check, reply: throttleReply(burst + 1, quantity === 0 ? asked.windowMs / count : undefined) };
+}
+
+function requireBounds(given: Record<keyof typeof BOUNDS, number>): void {
+  for (const [name, [min, max]] of Object.entries(BOUNDS)) {
+    const value = given[name as keyof typeof BOUNDS];
+    if (value < min || value > max)
+      throw new TokenringError('invalid_request', badValue(name, value, `a whole number from ${min} to ${max}`));
+  }
+}
+
+function requireKey(key: string): string {
+  if (key === '') throw new TokenringError('invalid_request', badValue('key', key, EXPECTED_CLIENT_ID, 'a client id'));
+  return key;
+}
+
+function isInteger(text: string): boolean {
+  if (!INTEGER.test(text)) return false;
+  const value = BigInt(text.replace('+', ''));
+  return value <= MAX_INT64 && value >= -MAX_INT64 - 1n;
+}
+
+function cellError(text: string): ErrorText {
+  return new ErrorText(`Cell error: Store error: ${text}`);
 }

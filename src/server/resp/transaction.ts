@@ -1,6 +1,5 @@
-import { COMMANDS } from './command-table.js';
 import type { Session } from './session.js';
-import { ErrorText, OK, Status, wrongArity, type Value } from './value.js';
+import { ErrorText, OK, Status, type Value } from './value.js';
 
 /** Bounds of the commands between `MULTI` and `EXEC`. */
 const MAX_COMMANDS = 1_000;
@@ -27,15 +26,14 @@ export class Transaction {
   bytes = 0;
 
   /**
-   * Takes a command of the transaction.
+   * Takes a command that is not refused.
    * @param bytes of the command; they are copied
    * @returns `undefined` for a command that runs at once
    * @throws TokenringError `unauthorized`
    */
-  take(name: string, args: readonly string[], bytes: Buffer, session: Session): Taken | undefined {
+  take(name: string, bytes: Buffer, session: Session): Taken | undefined {
     switch (name) {
       case 'MULTI':
-        if (args.length !== 1) return { answer: wrongArity(name) };
         if (this.isOpen) return { answer: NESTED };
         session.requireKnown();
         this.isOpen = true;
@@ -51,7 +49,7 @@ export class Transaction {
       case 'QUIT':
         return undefined;
       default:
-        return this.isOpen ? { answer: this.queue(name, args, bytes) } : undefined;
+        return this.isOpen ? { answer: this.queue(bytes) } : undefined;
     }
   }
 
@@ -67,23 +65,15 @@ export class Transaction {
     return hasFailed ? { answer: ABORTED } : { run: Buffer.concat(queued), count: queued.length };
   }
 
-  private queue(name: string, args: readonly string[], bytes: Buffer): Value {
-    const refusal = this.refusal(name, args, bytes);
-    if (refusal !== undefined) {
+  private queue(bytes: Buffer): Value {
+    if (this.queued.length >= MAX_COMMANDS || this.bytes + bytes.length > MAX_BYTES) {
       this.fail();
-      return refusal;
+      return FULL;
     }
     // A copy, which pins no other memory.
     this.queued.push(Buffer.from(bytes));
     this.bytes += bytes.length;
     return QUEUED;
-  }
-
-  private refusal(name: string, args: readonly string[], bytes: Buffer): ErrorText | undefined {
-    if (!Object.hasOwn(COMMANDS, name)) return new ErrorText(`ERR unknown command '${args[0]!.slice(0, 64)}'`);
-    const { min, max } = COMMANDS[name]!;
-    if (args.length < min || args.length > max) return wrongArity(name);
-    return this.queued.length >= MAX_COMMANDS || this.bytes + bytes.length > MAX_BYTES ? FULL : undefined;
   }
 
   private close(): void {

@@ -5,7 +5,7 @@ import { ByteWriter } from '../../lib/byte-writer.js';
 export type Protocol = 2 | 3;
 
 /** A value with names. RESP2 has none, so a client of RESP2 gets names and values in turn. */
-export class Named {
+export class RespMap {
   constructor(readonly fields: readonly (readonly [name: string, value: Value])[]) {}
 }
 
@@ -33,7 +33,7 @@ export class Constant {
 
 /** An answer to a command. Texts become bulk strings; a TokenringError becomes an error. */
 export type Value =
-  string | number | boolean | null | Status | Named | Constant | TokenringError | ErrorText | readonly Value[];
+  string | number | boolean | null | Status | RespMap | Constant | TokenringError | ErrorText | readonly Value[];
 
 /** An error of the protocol itself; it begins with its code. */
 export class ErrorText {
@@ -56,7 +56,7 @@ export function writeValue(out: ByteWriter, value: Value, protocol: Protocol): v
   if (value instanceof Constant) return writeAscii(out, value.text(protocol));
   if (value instanceof Status) return writeAscii(out, `+${value.text}\r\n`);
   if (value instanceof TokenringError || value instanceof ErrorText) return writeAscii(out, errorLine(value));
-  if (value instanceof Named) {
+  if (value instanceof RespMap) {
     const { length } = value.fields;
     writeAscii(out, protocol === 3 ? `%${length}\r\n` : `*${2 * length}\r\n`);
     for (const [name, field] of value.fields) {

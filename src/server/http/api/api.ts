@@ -2,18 +2,15 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import type { Registry } from 'prom-client';
 import type { ClusterNode } from '../../../node/node.js';
-import type { Access, Role } from '../../edge/access/access.js';
+import type { Role } from '../../edge/access/access.js';
 import { actorOf, type Actor, type AuditTrail } from '../../edge/access/audit.js';
 import type { ActivePolicies } from '../../../policy/active-policies.js';
 import type { PolicyWriter } from '../../../node/policies/policy-writer.js';
-import type { ReadBody } from '../body.js';
-import { BROWSER_HEADERS } from '../browser-headers.js';
+import type { BodyReader } from '../body.js';
 import type { Health } from '../health.js';
 import { describeCluster, describeOwner } from './cluster-view.js';
-import type { Counters } from '../../edge/counters.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
-import type { ErrorLog } from '../../edge/server-context.js';
-import type { Turns } from '../../../lib/turns.js';
+import type { ServerContext } from '../../edge/server-context.js';
 import { LoadEndpoints } from './load.js';
 import { openApiDocument, type Group, type PathItem } from './openapi.js';
 import { actorFrom, clientIdOf } from './request.js';
@@ -27,7 +24,7 @@ import { PolicyEndpoints } from './policies.js';
 import { TokenringError } from '../../../lib/error.js';
 import { requireClientId } from '../../validate/request.js';
 import type { ClientCalls } from '../../edge/client-calls.js';
-import { sendProblem } from '../send.js';
+import { BROWSER_HEADERS, sendProblem } from '../send.js';
 import { SharedAnswers } from '../shared-answers.js';
 
 /** The public API on Express. The server answers most decision requests before they reach it. */
@@ -43,21 +40,17 @@ export class Api {
    */
   constructor(
     private readonly parts: {
+      readonly context: Pick<ServerContext, 'access' | 'counters' | 'elapsedMs' | 'log' | 'stage' | 'turns'>;
       readonly cluster: Pick<ClusterNode, 'describe' | 'membership' | 'adaptive' | 'observer'>;
       readonly calls: ClientCalls;
       readonly activePolicies: ActivePolicies;
       readonly policyWriter: PolicyWriter<Actor>;
       readonly decisions: DecisionHandlers;
-      readonly access: Access;
-      readonly readBody: ReadBody;
+      readonly bodies: BodyReader;
       readonly auditTrail: AuditTrail;
       readonly events: NodeEvents;
-      readonly counters: Counters;
       readonly metrics: Pick<Registry, 'metrics' | 'contentType'>;
       readonly health: Health;
-      readonly turns: Turns;
-      readonly isStopping: () => boolean;
-      readonly log: ErrorLog;
       readonly version: string;
       readonly maxInFlight: number;
       readonly maxPolicyBytes: number;
@@ -68,7 +61,8 @@ export class Api {
     // Answers are never cached. Without this, Express answers 304 to `If-None-Match: *`.
     Object.defineProperty(app.request, 'fresh', { value: false });
     app.set('query parser', 'simple');
-    const { version, turns } = parts;
+    const { version } = parts;
+    const { turns } = parts.context;
     const groups: readonly Group[] = routesOf(
       this.handlers((req, res, next) => document(req, res, next)),
       version,
@@ -87,7 +81,7 @@ export class Api {
     // Express calls this if no handler answered, if a handler threw, or if it cannot parse the address. Its router does
     // so by `setImmediate`, behind the end of the turn.
     const unanswered = (error?: unknown): void =>
-      this.parts.turns.run('other', () => this.refuse(req, res, error ?? new TokenringError('not_found')));
+      this.parts.context.turns.run('other', () => this.refuse(req, res, error ?? new TokenringError('not_found')));
     if (this.inFlight >= this.parts.maxInFlight) {
       return this.refuse(req, res, new TokenringError('overloaded', { detail: 'too many requests are in flight' }));
     }
@@ -97,33 +91,15 @@ export class Api {
   };
 
   private handlers(openapi: RequestHandler): Handlers {
-    const {
-      cluster,
-      calls,
-      activePolicies,
-      policyWriter,
-      readBody,
-      access,
-      auditTrail,
-      events,
-      counters,
-      health,
-      turns,
-    } = this.parts;
-    const { isStopping, maxPolicyBytes } = this.parts;
+    const { context, cluster, calls, activePolicies, policyWriter, bodies, auditTrail, events, health } = this.parts;
+    const { turns } = context;
     const { membership, observer, adaptive } = cluster;
-    const observations = new ObservationEndpoints({
-      observer,
-      activePolicies,
-      counters,
-      readBody,
-      turns,
-      nowMs: () => performance.now(),
-    });
+    const { maxPolicyBytes } = this.parts;
+    const observations = new ObservationEndpoints({ context, observer, activePolicies, bodies });
     return {
       decisions: this.parts.decisions,
       settle: async (req, res) => {
-        const { reservation, clientId, settlement } = await calls.settle(await readBody(req));
+        const { reservation, clientId, settlement } = await calls.settle(await bodies.read(req));
         res.json({ reservation, clientId, ...settlement });
       },
       client: {
@@ -141,8 +117,8 @@ export class Api {
           res.status(204).end();
         },
       },
-      policies: new PolicyEndpoints({ activePolicies, policyWriter, observer, readBody, turns, maxPolicyBytes }),
-      load: new LoadEndpoints(adaptive, activePolicies, readBody),
+      policies: new PolicyEndpoints({ activePolicies, policyWriter, observer, bodies, turns, maxPolicyBytes }),
+      load: new LoadEndpoints(adaptive, activePolicies, bodies),
       cluster: {
         members: (_req, res) => void res.json(describeCluster(membership)),
         owner: (req, res) => {
@@ -157,7 +133,7 @@ export class Api {
         top: observations.top,
         stats: observations.stats,
         denials: observations.denials,
-        events: new EventStream({ membership, observer, events, access, isStopping }).answer,
+        events: new EventStream({ context, membership, observer, events }).answer,
         audit: (_req, res) => void res.json({ changes: auditTrail.recent() }),
       },
       node: {
@@ -196,7 +172,7 @@ export class Api {
 
   private only(role: Role): RequestHandler {
     return (req, res, next) => {
-      const token = this.parts.access.admit(req.headers.authorization, role);
+      const token = this.parts.context.access.admit(req.headers.authorization, role);
       res.locals['who'] = actorOf(req, token);
       next();
     };
@@ -206,8 +182,8 @@ export class Api {
     if (res.headersSent) return void res.destroy();
     const problem = asProblem(error);
     if (problem.status === 500)
-      this.parts.log.error({ err: error, method: req.method, route: routeOf(req) }, 'a request failed');
-    this.parts.counters.countProblem(problem.code);
+      this.parts.context.log.error({ err: error, method: req.method, route: routeOf(req) }, 'a request failed');
+    this.parts.context.counters.countProblem(problem.code);
     sendProblem(req, res, problem);
   }
 }

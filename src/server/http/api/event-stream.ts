@@ -3,7 +3,7 @@ import type { Observer } from '../../../node/observer.js';
 import type { Membership } from '../../../membership/membership.js';
 import { networkOf } from '../../../lib/address.js';
 import { TokenringError } from '../../../lib/error.js';
-import type { Access } from '../../edge/access/access.js';
+import type { ServerContext } from '../../edge/server-context.js';
 import type { NodeEvent, NodeEvents } from './node-events.js';
 import { describeCluster } from './cluster-view.js';
 import { statsOf } from './observations.js';
@@ -35,14 +35,12 @@ export class EventStream {
   private timer: NodeJS.Timeout | undefined;
   private unsubscribe = (): void => undefined;
 
-  /** @param parts.isStopping whether this node stops: then the streams end, so that they do not delay it */
   constructor(
     private readonly parts: {
+      readonly context: Pick<ServerContext, 'access' | 'stage'>;
       readonly membership: Membership;
       readonly observer: Pick<Observer, 'reports'>;
       readonly events: Pick<NodeEvents, 'after' | 'subscribe'>;
-      readonly access: Pick<Access, 'admit'>;
-      readonly isStopping: () => boolean;
     },
   ) {}
 
@@ -53,7 +51,7 @@ export class EventStream {
     if (!Number.isSafeInteger(last) || last < 0)
       throw new TokenringError('invalid_request', { field: 'Last-Event-ID', expected: 'the id of an event' });
     res.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
-    if (req.method === 'HEAD' || this.parts.isStopping()) return void res.end();
+    if (req.method === 'HEAD' || this.isStopping()) return void res.end();
     this.join(res, { req, caller });
     send(res, `retry: ${RETRY_MS}\n\n${this.parts.events.after(last).map(eventText).join('')}`);
     // One that comes again and again must not cost all members a message each time.
@@ -65,7 +63,7 @@ export class EventStream {
   };
 
   private callerOf(req: Request): string {
-    const token = this.parts.access.admit(req.headers.authorization, 'read');
+    const token = this.parts.context.access.admit(req.headers.authorization, 'read');
     return token === undefined ? networkOf(req.socket.remoteAddress ?? '') : `token ${token}`;
   }
 
@@ -96,15 +94,20 @@ export class EventStream {
     this.unsubscribe();
   }
 
+  /** The streams of a node that stops end, so that they do not delay it. */
+  private isStopping(): boolean {
+    return this.parts.context.stage() === 'stopping';
+  }
+
   private tick(): void {
-    for (const [res, { req }] of this.subscribers) if (this.parts.isStopping() || !this.mayRead(req)) this.leave(res);
+    for (const [res, { req }] of this.subscribers) if (this.isStopping() || !this.mayRead(req)) this.leave(res);
     if (this.subscribers.size > 0) void this.sample().then((text) => this.sendAll(text));
   }
 
   /** A token may have been withdrawn since the request. */
   private mayRead(req: Request): boolean {
     try {
-      this.parts.access.admit(req.headers.authorization, 'read');
+      this.parts.context.access.admit(req.headers.authorization, 'read');
       return true;
     } catch {
       return false;

@@ -2,7 +2,7 @@ import { badValue } from '../../../lib/mistake.js';
 import { DURATION_BOUNDS, SOURCES } from '../../../limits/decide/decision.js';
 import { EXPECTED_WINDOW } from '../../../limits/duration.js';
 import { TokenringError, type HttpErrorCode } from '../../../lib/error.js';
-import { newReservation } from '../../validate/reservation.js';
+import { newReservation } from '../../validate/request.js';
 
 /**
  * The examples of the OpenAPI document. A test sends each one to a node that has just started, the writes of policies

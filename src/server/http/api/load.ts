@@ -2,7 +2,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { RequestHandler } from 'express';
 import type { AdaptiveController } from '../../../node/policies/adaptive-controller.js';
 import type { ActivePolicies } from '../../../policy/active-policies.js';
-import type { ReadBody } from '../body.js';
+import type { BodyReader } from '../body.js';
 import { LoadReportSchema } from '../../validate/policy-schema.js';
 import { TokenringError } from '../../../lib/error.js';
 import { problemOf } from '../../validate/schema-error.js';
@@ -14,7 +14,7 @@ export class LoadEndpoints {
   constructor(
     private readonly adaptive: Pick<AdaptiveController, 'report' | 'factors'>,
     private readonly activePolicies: Pick<ActivePolicies, 'set'>,
-    private readonly readBody: ReadBody,
+    private readonly bodies: BodyReader,
   ) {}
 
   readonly get: RequestHandler = (req, res) => {
@@ -25,7 +25,7 @@ export class LoadEndpoints {
 
   readonly put: RequestHandler = async (req, res) => {
     const name = req.params['policy'] as string;
-    const report = await this.readBody(req);
+    const report = await this.bodies.read(req);
     if (!loadReport.Check(report)) throw problemOf(loadReport.Errors(report));
     const reported = await this.adaptive.report(name, report);
     switch (reported.kind) {

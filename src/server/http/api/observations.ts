@@ -12,12 +12,11 @@ import {
   type Ranking,
   type Span,
 } from '../../../limits/top-clients.js';
-import type { Counters } from '../../edge/counters.js';
-import type { Turns } from '../../../lib/turns.js';
+import type { ServerContext } from '../../edge/server-context.js';
 import { requireClientId } from '../../validate/request.js';
 import { DenialReportSchema } from '../../validate/schema.js';
 import { problemOf } from '../../validate/schema-error.js';
-import type { ReadBody } from '../body.js';
+import type { BodyReader } from '../body.js';
 import { SharedAnswers } from '../shared-answers.js';
 
 const DEFAULT_LIMIT = 20;
@@ -46,16 +45,14 @@ export class ObservationEndpoints {
 
   constructor(
     private readonly parts: {
+      readonly context: Pick<ServerContext, 'counters' | 'elapsedMs' | 'turns'>;
       readonly observer: Pick<Observer, 'top' | 'reports' | 'countReported'>;
       readonly activePolicies: Pick<ActivePolicies, 'set'>;
-      readonly counters: Counters;
-      readonly readBody: ReadBody;
-      readonly turns: Turns;
-      readonly nowMs: () => number;
+      readonly bodies: BodyReader;
     },
   ) {
-    this.tops = new SharedAnswers(parts.nowMs, KEPT_MS);
-    this.reports = new SharedAnswers(parts.nowMs, KEPT_MS);
+    this.tops = new SharedAnswers(parts.context.elapsedMs, KEPT_MS);
+    this.reports = new SharedAnswers(parts.context.elapsedMs, KEPT_MS);
   }
 
   readonly top: RequestHandler = async (req, res) => {
@@ -72,19 +69,19 @@ export class ObservationEndpoints {
     );
     const named = policy !== undefined && { policy };
     const answer = { by, span, spanMs: SPANS_MS[span], ...named, clients: clients.slice(0, limit), missing };
-    this.parts.turns.run('other', () => void res.json(answer));
+    this.parts.context.turns.run('other', () => void res.json(answer));
   };
 
   readonly stats: RequestHandler = async (_req, res) => {
     const json = await this.reports.get('', async () => JSON.stringify(await statsOf(this.parts.observer)));
     // All that share an answer would send it in the same turn.
-    this.parts.turns.run('other', () => void res.type('json').send(json));
+    this.parts.context.turns.run('other', () => void res.type('json').send(json));
   };
 
   readonly denials: RequestHandler = async (req, res) => {
-    const { denied, clients } = readReport(await this.parts.readBody(req));
+    const { denied, clients } = readReport(await this.parts.bodies.read(req));
     this.admit(denied);
-    this.parts.counters.countReported(denied);
+    this.parts.context.counters.countReported(denied);
     const { default: standard, policies } = this.parts.activePolicies.set();
     const named = clients.map((one) => ({ ...one, policy: one.policy === true ? (standard ?? '') : one.policy }));
     // A policy may have been deleted meanwhile, and no report makes one up.
@@ -94,7 +91,7 @@ export class ObservationEndpoints {
 
   /** @throws TokenringError `overloaded` if more is reported in this second than this node takes */
   private admit(denied: number): void {
-    const now = Math.floor(this.parts.nowMs() / 1_000);
+    const now = Math.floor(this.parts.context.elapsedMs() / 1_000);
     if (now !== this.second) this.reported = 0;
     this.second = now;
     if (this.reported + denied > MAX_REPORTED_A_SECOND)

@@ -22,7 +22,7 @@ import {
 import { policyKey, type EntryValue } from '../../../policy/policy-entry.js';
 import type { LimitsText, PolicyText } from '../../../policy/policy.js';
 import type { Actor } from '../../edge/access/audit.js';
-import type { ReadBody } from '../body.js';
+import type { BodyReader } from '../body.js';
 import { TokenringError } from '../../../lib/error.js';
 import type { Turns } from '../../../lib/turns.js';
 import { actorFrom, clientIdOf } from './request.js';
@@ -53,7 +53,7 @@ export class PolicyEndpoints {
       readonly activePolicies: ActivePolicies;
       readonly policyWriter: PolicyWriter<Actor>;
       readonly observer: Pick<Observer, 'use'>;
-      readonly readBody: ReadBody;
+      readonly bodies: BodyReader;
       readonly turns: Turns;
       readonly maxPolicyBytes: number;
     },
@@ -82,7 +82,7 @@ export class PolicyEndpoints {
       },
       put: async (req, res) => {
         const { key, about } = kind.at(req);
-        const entry = kind.read(withoutOwn(await this.parts.readBody(req), about), about);
+        const entry = kind.read(withoutOwn(await this.parts.bodies.read(req), about), about);
         await this.write(req, res, key, entry, { ...about, ...kind.show(entry), ...withWarnings(entry) });
       },
       delete: async (req, res) => {

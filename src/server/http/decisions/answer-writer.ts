@@ -2,8 +2,7 @@ import { asciiJson } from '../../../lib/ascii-json.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../../lib/byte-writer.js';
 import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';
 import type { Counters } from '../../edge/counters.js';
-import { OriginFragments } from '../../edge/origin-fragments.js';
-import { WriterPool } from '../../edge/writer-pool.js';
+import { OriginFragments, WriterPool } from '../../edge/answer-buffers.js';
 
 /** Upper bound of the figures of an answer, with the constant parts around them. */
 const FIGURES_BYTES = 256;

@@ -1,8 +1,7 @@
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { CheckBatch, type BatchItem } from '../../../limits/decide/check-batch.js';
-import { waitingBatchBytes } from '../../../limits/heap-bytes.js';
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
-import { readTraceContext, type TraceContext } from '../../../lib/trace-context.js';
+import { traceOf, type TraceContext } from '../../../lib/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
 import { AnswerWriter, type AnswerBytes, type BatchWriter } from './answer-writer.js';
 import type { ArrivingBytes } from '../../edge/arriving.js';
@@ -120,7 +119,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     readJsonBody(
       req,
       endpoint.maxBytes,
-      (body) => this.respond(() => endpoint.answer(endpoint.read(body), send, startMs, traceOf(req.headers)), fail),
+      (body) => context.answer(() => endpoint.answer(endpoint.read(body), send, startMs, traceOf(req.headers)), fail),
       fail,
       () => (context.counters.inFlight -= 1),
       context.arriving,
@@ -135,24 +134,14 @@ export class DecisionEndpoints implements DecisionHandlers {
     trace: TraceContext | undefined,
   ): boolean {
     const { context } = this;
-    if (context.admission.isFull() || context.access.guardsDecisions()) return false;
+    if (context.stage() === 'joining' || context.admission.isFull() || context.access.guardsDecisions()) return false;
     const startMs = context.elapsedMs();
     context.counters.inFlight += 1;
-    this.respond(
+    context.answer(
       () => endpoint.answer(endpoint.read(body), sink.send, startMs, trace),
       (error) => sink.fail(context.failed(error)),
     );
     return true;
-  }
-
-  /** Answers a complete request, and counts it among those that wait for other nodes until it is answered. */
-  private respond(answer: () => Promise<void> | undefined, fail: Fail): void {
-    try {
-      const later = answer();
-      if (later !== undefined) this.context.admission.wait(later, fail);
-    } catch (error) {
-      fail(error);
-    }
   }
 
   private receiveHeaders(req: IncomingMessage, res: ServerResponse, gateway: Gateway): void {
@@ -160,7 +149,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     const startMs = context.elapsedMs();
     const fail = this.accept(req, res, gateway.method, gateway);
     if (fail === undefined) return;
-    this.respond(() => {
+    context.answer(() => {
       const batch = CheckBatch.of([readGatewayCheck(req, context.policies)]);
       const send = (item: BatchItem): void => this.sendToGateway(req, res, gateway, item);
       return this.decideOne(batch, traceOf(req.headers), startMs, send);
@@ -177,18 +166,18 @@ export class DecisionEndpoints implements DecisionHandlers {
     method: string | undefined,
     gateway?: Gateway,
   ): Fail | undefined {
-    const { counters, admission, access, turns } = this.context;
-    counters.inFlight += 1;
+    const { context } = this;
+    context.counters.inFlight += 1;
     // An error is no decision, so it waits for its turn.
     const fail: Fail = (error) => {
-      const problem = this.context.failed(error);
-      turns.run('other', () => sendProblem(req, res, problem));
+      const problem = context.failed(error);
+      context.turns.run('other', () => sendProblem(req, res, problem));
     };
     try {
-      admission.requirePlace();
+      context.requireReady();
       if (method !== undefined && req.method !== method && !(method === 'GET' && req.method === 'HEAD'))
         throw new TokenringError('method_not_allowed', { expected: method === 'GET' ? 'GET, HEAD' : method });
-      if (access.guardsDecisions()) this.admit(req, gateway);
+      if (context.access.guardsDecisions()) this.admit(req, gateway);
     } catch (error) {
       fail(error);
       return undefined;
@@ -226,18 +215,14 @@ export class DecisionEndpoints implements DecisionHandlers {
     send: (item: BatchItem) => void,
   ): Promise<void> | undefined {
     const { context } = this;
-    context.admission.requireRoom('check');
     batch.traceUnder(trace);
     const item = batch.items[0]!;
-    const finish = (): void => {
+    return context.decide(batch, () => {
       if (item.error !== undefined) throw item.error;
       send(item);
       context.answered(item.origin!.source, startMs);
-    };
-    const later = context.limiter.decide(batch);
-    if (later !== undefined) return context.admission.charge(waitingBatchBytes(batch), later.then(finish));
-    finish();
-    return undefined;
+      return undefined;
+    });
   }
 
   /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
@@ -262,16 +247,14 @@ export class DecisionEndpoints implements DecisionHandlers {
   ): Promise<void> | undefined {
     const { context } = this;
     batch.traceUnder(trace);
-    const write = (): Promise<void> | undefined => {
+    return context.decide(batch, () => {
       const out = this.writer.batch();
       return after(context.turns.runSteps('decision', writing(batch, out)), () => {
         send(200, out.end(), []);
         context.answered('batch', startMs);
         return undefined;
       });
-    };
-    const later = context.limiter.decide(batch);
-    return later === undefined ? write() : context.admission.charge(waitingBatchBytes(batch), later.then(write));
+    });
   }
 }
 
@@ -285,11 +268,4 @@ function* writing(batch: CheckBatch, out: BatchWriter): Steps<void> {
 /** Continues at once when there is nothing to wait for. */
 function after(first: Promise<void> | undefined, next: () => Promise<void> | undefined): Promise<void> | undefined {
   return first === undefined ? next() : first.then(next);
-}
-
-/** The trace of a request, if it has one. */
-function traceOf({ traceparent, tracestate }: IncomingHttpHeaders): TraceContext | undefined {
-  // node:http joins the values of a repeated header. A repeated traceparent is none.
-  if (typeof traceparent !== 'string') return undefined;
-  return readTraceContext(traceparent, typeof tracestate === 'string' ? tracestate : undefined);
 }
