@@ -1,8 +1,8 @@
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
-import { Type, type TUnsafe } from '@sinclair/typebox';
+import { Type, type TSchema, type TUnsafe } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
-import { MAX_BATCH, type Duration } from '../../limits/request/request.js';
+import { MAX_BATCH, type AllowRequest, type Duration, type LimitRequest } from '../../limits/request/request.js';
 import { DURATION_BOUNDS, SOURCES, type Source } from '../../limits/decide/decision.js';
 import { MAX_LISTED, MAX_REPORTED, RANKINGS } from '../../limits/top-clients.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
@@ -47,7 +47,7 @@ export const LimitSchema = Type.Object(
     windowMs: Type.Optional(WindowMs),
     burst: Type.Optional(Burst),
     algorithm: Type.Optional(Algorithm),
-  },
+  } satisfies Record<keyof LimitRequest, TSchema>,
   { ...strict, $id: 'Limit' },
 );
 
@@ -93,7 +93,7 @@ export const AllowRequestSchema = Type.Object(
         description: 'the same id for the same client within 60 s gets the first decision again; 1 to 128 bytes',
       }),
     ),
-  },
+  } satisfies Record<keyof AllowRequest, TSchema>,
   { ...strict, $id: 'AllowRequest' },
 );
 export const SettleRequestSchema = Type.Object(
