@@ -1,6 +1,5 @@
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
-import type { Registry } from 'prom-client';
 import type { ProcessReport } from '../protocol/messages.js';
 import type { PolicyWriter } from '../node/policies/policy-writer.js';
 import type { GroupLink } from './group/link.js';
@@ -14,7 +13,7 @@ import { ClientCalls } from '../server/edge/client-calls.js';
 import { Counters } from '../server/edge/counters.js';
 import { DecisionEndpoints } from '../server/http/decisions/handlers.js';
 import { GrpcServer } from '../server/grpc/server.js';
-import { createMetrics } from '../server/http/metrics/metrics.js';
+import { NodeMetrics } from '../server/http/metrics.js';
 import { Connections, DEFAULT_BOUNDS } from '../server/edge/connections.js';
 import { ServerContext, type NodeStage } from '../server/edge/server-context.js';
 import { HttpServer } from '../server/http/server.js';
@@ -57,7 +56,7 @@ export class PublicApi {
     readonly resp: RespServer | undefined;
   };
   private readonly counters = new Counters();
-  private readonly metrics: Registry;
+  private readonly metrics: NodeMetrics;
 
   constructor(
     settings: Settings,
@@ -91,7 +90,7 @@ export class PublicApi {
     const { settler } = node;
     const health = new Health(counters, () => this.unready());
     const decisions = new DecisionEndpoints(context, settings.deniedStatus);
-    const metrics = createMetrics({
+    const metrics = new NodeMetrics({
       counters,
       cluster: node,
       peers,

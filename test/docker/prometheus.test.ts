@@ -4,10 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { Registry } from 'prom-client';
 import { parse, stringify } from 'yaml';
-import { addEtcdMetrics } from '../../src/server/http/metrics/metrics.js';
-import { metricKindsOf } from '../../src/server/http/metrics/metric-kinds.js';
+import { addEtcdMetrics, LiveRegistry } from '../../src/server/http/metrics.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, liveNode, newClient } from '../support/http.js';
 import { freePort } from '../support/ports.js';
@@ -56,8 +54,8 @@ describe('Prometheus and Grafana', () => {
     it('read only metrics that a node exports', async () => {
       const { text } = await call(node, '/metrics');
       const exported = new Set([...text.matchAll(/^(?:# TYPE )?(\w+)[{ ]/gm)].map(([, name]) => name!));
-      const etcd = new Registry();
-      addEtcdMetrics(metricKindsOf(etcd), () => expect.fail('nothing is read'));
+      const etcd = new LiveRegistry();
+      addEtcdMetrics(etcd, () => expect.fail('nothing is read'));
       for (const { name } of etcd.getMetricsAsArray()) exported.add(name);
       exported.add('up');
       const read = [...rules.map(({ expr }) => expr), ...shown, ...asked].flatMap(namesIn);
