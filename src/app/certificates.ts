@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext, type TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
-import type { Audit } from '../server/edge/access/audit.js';
+import type { Audit } from '../server/edge/audit.js';
 import type { PeerTls } from '../protocol/link/tls.js';
 import { variable, type Settings } from './settings/setting-table.js';
 import { SettingsError } from './settings/settings.js';

@@ -1,7 +1,7 @@
 import { constants, openSync } from 'node:fs';
 import { pino, type DestinationStream, type Logger } from 'pino';
 import { isatty } from 'node:tty';
-import type { Audit } from '../server/edge/access/audit.js';
+import type { Audit } from '../server/edge/audit.js';
 import { LineSink } from './line-sink.js';
 import type { Settings } from './settings/setting-table.js';
 import { SettingsError } from './settings/settings.js';

@@ -5,7 +5,7 @@ import { peerTls, publicTls, readCertificates, watchCertificates } from './certi
 import { discoveryOf, registryOf } from './discovery-from-settings.js';
 import type { GroupLink } from './group/link.js';
 import type { Stats } from './group/protocol.js';
-import { AuditTrail, type Audit } from '../server/edge/access/audit.js';
+import { AuditTrail, type Audit } from '../server/edge/audit.js';
 import { NodeEvents } from '../server/http/api/node-events.js';
 import { TokenAccess } from './token-access.js';
 import { listen, sharingOf } from '../lib/listen.js';

@@ -7,7 +7,7 @@ import { fileKey, MAX_DOCUMENT_BYTES, type Changes, type PolicyDocument } from '
 import type { EntryValue } from '../policy/policy-entry.js';
 import type { Mistake } from '../lib/mistake.js';
 import type { PolicyFileText } from '../policy/policy-file.js';
-import type { Actor, Audit, Change } from '../server/edge/access/audit.js';
+import type { Actor, Audit, Change } from '../server/edge/audit.js';
 import { parseJson } from '../server/validate/json.js';
 import { SettingsError } from './settings/settings.js';
 import { readPolicyFile, readPolicyObject, WARNING, watchPolicyFile } from '../store/policy-file.js';

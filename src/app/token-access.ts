@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { Access, type AccessRules } from '../server/edge/access/access.js';
-import type { Audit } from '../server/edge/access/audit.js';
-import { readTokenFile, withAdminToken } from '../server/edge/access/token-file.js';
+import { Access, readTokenFile, withAdminToken, type AccessRules } from '../server/edge/access.js';
+import type { Audit } from '../server/edge/audit.js';
 import { SettingsError } from './settings/settings.js';
 import type { Settings } from './settings/setting-table.js';
 import { watchFiles } from '../lib/files.js';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { SettingsError } from '../app/settings/settings.js';
 import type { ClientDescription } from '../limits/request/description.js';
-import { digestOf, ROLES } from '../server/edge/access/access.js';
+import { digestOf, ROLES } from '../server/edge/access.js';
 import type { ClusterDescription } from '../server/http/api/cluster-view.js';
 import { asciiJson } from '../lib/ascii-json.js';
 import { print } from './print.js';

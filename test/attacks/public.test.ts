@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { digestOf } from '../../src/server/edge/access/access.js';
+import { digestOf } from '../../src/server/edge/access.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { encodeMessage } from '../support/wire.js';
 import { killAll, tokenring } from '../e2e/processes.js';

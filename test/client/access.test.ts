@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { createClient, type Client, type ClientOptions, type Decision } from '../../src/client/index.js';
 import { ringChecksum } from '../../src/limits/ring/ring.js';
-import { digestOf } from '../../src/server/edge/access/access.js';
+import { digestOf } from '../../src/server/edge/access.js';
 import { createAuthority } from '../peer/certificates.js';
 import { startTestRing, type TestRing } from '../support/ring.js';
 import { startStubNode, type StubNode } from '../support/stub-node.js';

@@ -7,7 +7,7 @@ import { status } from '@grpc/grpc-js';
 import type { Check } from '../../src/limits/decide/check.js';
 import { deciderOf } from '../support/batch.js';
 import { TokenringError } from '../../src/lib/error.js';
-import { Access } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access.js';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';

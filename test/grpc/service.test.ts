@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { status, type ServiceError } from '@grpc/grpc-js';
-import { digestOf } from '../../src/server/edge/access/access.js';
+import { digestOf } from '../../src/server/edge/access.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { call, liveNode, newClient } from '../support/http.js';
 import { codeOf, descriptor, grpcClient, type Answered, type GrpcClient } from '../support/grpc.js';

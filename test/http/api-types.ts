@@ -9,7 +9,6 @@ import type { AllowRequest, Duration, LimitRequest } from '../../src/limits/requ
 import type { DenialReport } from '../../src/limits/top-clients.js';
 import type { Counted } from '../../src/lib/space-saving.js';
 import type { NodeReport } from '../../src/protocol/messages.js';
-import type { ClusterDescription, OwnerDescription } from '../../src/server/http/api/cluster-view.js';
 import type { SettleRequest } from '../../src/server/validate/request.js';
 import type * as policies from '../../src/server/validate/policy-schema.js';
 import type * as schemas from '../../src/server/validate/schema.js';
@@ -67,8 +66,6 @@ export type Proofs = [
   Proven<Equal<Settlement & { reservation: string; clientId: string }, Schema<'SettlementSchema'>>>,
   Proven<Equal<HttpErrorCode, Schema<'ProblemSchema'>['code']>>,
   Proven<Equal<ClientDescription, Schema<'ClientSchema'>>>,
-  Proven<Equal<ClusterDescription, Schema<'ClusterSchema'>>>,
-  Proven<Equal<OwnerDescription, Schema<'OwnerSchema'>>>,
   Proven<Equal<Counted, Schema<'TopSchema'>['clients'][number]>>,
   Proven<Equal<DenialReport, Schema<'DenialReportSchema'>>>,
   Proven<Equal<NodeReport, MemberStats>>,

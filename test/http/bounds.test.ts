@@ -5,7 +5,7 @@ import { connect as connectTo, createServer, type AddressInfo, type Socket } fro
 import { setTimeout as wait } from 'node:timers/promises';
 import { deciderOf } from '../support/batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { Access } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access.js';
 import { Api } from '../../src/server/http/api/api.js';
 import { Connections, DEFAULT_BOUNDS, type ConnectionBounds } from '../../src/server/edge/connections.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { Access } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext } from '../../src/server/edge/server-context.js';
 import { DecisionEndpoints } from '../../src/server/http/decisions/handlers.js';

@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import type { Request, Response } from 'express';
 import { EventStream } from '../../src/server/http/api/event-stream.js';
 import { NodeEvents } from '../../src/server/http/api/node-events.js';
-import { Access, digestOf } from '../../src/server/edge/access/access.js';
+import { Access, digestOf } from '../../src/server/edge/access.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { AuditSchema } from '../../src/server/validate/schema.js';
 import { eventually } from '../support/eventually.js';

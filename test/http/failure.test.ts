@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import { Access } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access.js';
 import { Api } from '../../src/server/http/api/api.js';
 import { ClientCalls } from '../../src/server/edge/client-calls.js';
 import { Counters } from '../../src/server/edge/counters.js';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import { Access } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { ServerContext, type NodeStage } from '../../src/server/edge/server-context.js';
 import { DecisionEndpoints } from '../../src/server/http/decisions/handlers.js';

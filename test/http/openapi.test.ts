@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { HTTP_ERRORS } from '../../src/lib/error.js';
-import { digestOf } from '../../src/server/edge/access/access.js';
+import { digestOf } from '../../src/server/edge/access.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { VERSION } from '../../src/lib/version.js';
 import { call, liveNode } from '../support/http.js';

@@ -3,7 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
-import { Access } from '../../src/server/edge/access/access.js';
+import { Access } from '../../src/server/edge/access.js';
 import { Connections, DEFAULT_BOUNDS } from '../../src/server/edge/connections.js';
 import type { ProtocolServer } from '../../src/server/edge/protocol-server.js';
 import { Counters } from '../../src/server/edge/counters.js';

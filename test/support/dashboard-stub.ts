@@ -6,7 +6,7 @@ import { DURATION_BOUNDS, SOURCES } from '../../src/limits/decide/decision.js';
 import type { ClusterDescription } from '../../src/server/http/api/cluster-view.js';
 import { systemClock, systemTimers } from '../../src/lib/system.js';
 import { Turns } from '../../src/lib/turns.js';
-import { createPages } from '../../src/server/http/pages.js';
+import { pageHandlers } from '../../src/server/http/pages.js';
 
 /** What a node of the stub answers; nothing of it needs to be possible. */
 export interface Stubbed {
@@ -21,7 +21,7 @@ export async function startStub(stubbed: Stubbed): Promise<{ url: string; close:
   const { members, policies, clientId } = stubbed;
   const app = express();
   const turns = new Turns({ timers: systemTimers, spent: () => systemClock.nowMs(), perTurn: 4 });
-  for (const [path, get] of createPages(turns)) app.get(path, get);
+  for (const [path, get] of pageHandlers(turns)) app.get(path, get);
   const cluster = { self: members[0]!.id, ringChecksum: 'b1946ac92492d234', members };
   const place = { clientId, owner: members[0]!.id, successors: members.slice(1).map(({ id }) => id), point: 0.3 };
   const [policy] = Object.keys(policies);

@@ -4,7 +4,7 @@ import { WITHOUT_POLICIES, type Policies } from '../../policy/active-policies.js
 import type { Source } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import { Turns } from '../../lib/turns.js';
-import type { Access } from './access/access.js';
+import type { Access } from './access.js';
 import { Admission } from './admission.js';
 import { ArrivingBytes } from './arriving.js';
 import type { Counters } from './counters.js';

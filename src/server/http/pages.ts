@@ -1,8 +1,12 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { extname } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { RequestHandler } from 'express';
+import { promisify } from 'node:util';
+import { brotliCompress, brotliDecompress, gzip } from 'node:zlib';
+import type { Request, RequestHandler, Response } from 'express';
 import type { Turns } from '../../lib/turns.js';
-import { createPageFile } from './page-file.js';
 
 /**
  * The pages of a node: `index.html` at the address of the page, its other files below. `config/build-pages.js` writes
@@ -40,8 +44,72 @@ const HEADERS = {
   'Cache-Control': 'no-cache',
 };
 
+const TYPES: Readonly<Record<string, string>> = {
+  '.css': 'text/css; charset=utf-8',
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+};
+
+/** Bytes of `Accept-Encoding` that are parsed. Browsers send about 30. */
+const MAX_ACCEPT_BYTES = 1_024;
+
+type Encoding = 'br' | 'gzip' | 'identity';
+type Form = () => Promise<Buffer>;
+
+/**
+ * A text that is sent as it is or compressed. Each form is made once, at the first request for it, off the main thread.
+ */
+export class Document {
+  private readonly forms: Readonly<Record<Encoding, Form>>;
+
+  /** @param etag the tag of a text by which browsers ask whether theirs is that of the running version */
+  private constructor(
+    private readonly type: string,
+    forms: Readonly<Record<'identity' | 'br', Form>>,
+    private readonly etag: (() => Promise<string>) | undefined,
+    private readonly turns: Turns,
+  ) {
+    const { identity, br } = forms;
+    this.forms = { identity, br, gzip: once(async () => promisify(gzip)(await identity())) };
+  }
+
+  static ofText(type: string, text: string, turns: Turns): Document {
+    const bytes = Buffer.from(text);
+    const forms = { identity: () => Promise.resolve(bytes), br: once(() => promisify(brotliCompress)(bytes)) };
+    return new Document(type, forms, undefined, turns);
+  }
+
+  /**
+   * One file of a page. The package holds it as brotli.
+   * @param file the address of the file without the ending `.br`
+   */
+  static ofFile(file: URL, turns: Turns): Document {
+    const br = once(() => readFile(new URL(`${file.href}.br`)));
+    const identity = once(async () => promisify(brotliDecompress)(await br()));
+    const hash = async (): Promise<string> =>
+      createHash('sha256')
+        .update(await br())
+        .digest('base64url');
+    const etag = once(async () => `W/"${await hash()}"`);
+    return new Document(TYPES[extname(file.pathname)]!, { identity, br }, etag, turns);
+  }
+
+  readonly send = async (req: Request, res: Response): Promise<void> => {
+    const encoding = encodingOf(req);
+    const etag = await this.etag?.();
+    const body = await this.forms[encoding]();
+    this.turns.run('other', () => {
+      res.vary('Accept-Encoding');
+      if (etag !== undefined) res.set('ETag', etag);
+      if (etag !== undefined && isKept(req, etag)) return void res.status(304).end();
+      if (encoding !== 'identity') res.set('Content-Encoding', encoding);
+      res.set({ 'Content-Type': this.type, 'Content-Length': String(body.length) }).end(body);
+    });
+  };
+}
+
 /** Returns the handler of GET of each address that belongs to a page. Files are read at the first request. */
-export function createPages(turns: Turns): ReadonlyMap<string, RequestHandler> {
+export function pageHandlers(turns: Turns): ReadonlyMap<string, RequestHandler> {
   const folder = new URL(
     'dist/pages/',
     pathToFileURL(createRequire(import.meta.url).resolve('tokenring/package.json')),
@@ -49,13 +117,13 @@ export function createPages(turns: Turns): ReadonlyMap<string, RequestHandler> {
   const handlers = new Map<string, RequestHandler>();
   for (const [page, names] of Object.entries(PAGES)) {
     for (const name of names) {
-      const send = createPageFile(new URL(`${page}/${name}`, folder), turns);
+      const file = Document.ofFile(new URL(`${page}/${name}`, folder), turns);
       const isPage = name === 'index.html';
       handlers.set(isPage ? `/${page}` : `/${page}/${name}`, async (req, res) => {
         // The links of a page are relative, so that they work below any prefix of a proxy.
         if (isPage && req.path.endsWith('/')) return res.redirect(308, `../${page}`);
         res.set(HEADERS);
-        await send(req, res);
+        await file.send(req, res);
       });
     }
   }
@@ -72,3 +140,31 @@ export const leadBrowsers: RequestHandler = (req, res, next) => {
   // Relative, as the links of a page.
   res.vary('Accept').status(302).location('dashboard').end();
 };
+
+/** The first of the encodings that the asker accepts. The parser's time grows with the header, so it gets a part. */
+function encodingOf(req: Request): Encoding {
+  const { headers } = req;
+  const accepted = headers['accept-encoding'];
+  if (accepted !== undefined && accepted.length > MAX_ACCEPT_BYTES)
+    headers['accept-encoding'] = accepted.slice(0, Math.max(0, accepted.lastIndexOf(',', MAX_ACCEPT_BYTES - 1)));
+  if (req.acceptsEncodings('br') === 'br') return 'br';
+  return req.acceptsEncodings('gzip') === 'gzip' ? 'gzip' : 'identity';
+}
+
+/** Tells whether the asker has this version (RFC 9110, 13.1.2). */
+function isKept({ headers }: Request, etag: string): boolean {
+  const kept = (headers['if-none-match'] ?? '').split(',').map((one) => one.trim());
+  return kept.some((one) => one === '*' || one === etag || `W/${one}` === etag);
+}
+
+/** Remembers the first result, but no failure. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+}

@@ -1,4 +1,4 @@
-import type { Role } from '../edge/access/access.js';
+import type { Role } from '../edge/access.js';
 import type { ClientCalls } from '../edge/client-calls.js';
 import type { ServerContext } from '../edge/server-context.js';
 import type { Session } from './session.js';

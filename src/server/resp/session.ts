@@ -1,4 +1,4 @@
-import type { Access, Role } from '../edge/access/access.js';
+import type { Access, Role } from '../edge/access.js';
 import type { Protocol } from './value.js';
 
 /** Wrong tokens after which a connection ends. */

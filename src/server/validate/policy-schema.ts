@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox';
-import { LimitSchema } from './schema.js';
+import { limitFields } from './schema.js';
 
 /**
  * The shapes of policies for the OpenAPI document. `policy/check-policy.ts` validates policies of the API, files, and
@@ -10,26 +10,15 @@ const Version = Type.Optional(Type.Integer({ minimum: 0, description: 'version o
 const Warnings = Type.Optional(
   Type.Array(Type.String(), { description: 'what the limits may not mean as they are written; ignored in a PUT' }),
 );
-const { limit, window, windowMs, burst, algorithm } = LimitSchema.properties;
-const limits = {
-  limit: Type.Optional(limit),
-  window,
-  windowMs,
-  burst,
-  algorithm,
-  limits: Type.Optional(
-    Type.Array(LimitSchema, { minItems: 1, maxItems: 8, description: 'several, all or nothing, instead of one' }),
-  ),
-};
 const strict = { additionalProperties: false };
 const part = { exclusiveMinimum: 0, maximum: 1 };
 
 export const PolicySchema = Type.Object(
   {
     name: Type.Optional(Type.String({ description: 'as in the address' })),
-    ...limits,
+    ...limitFields,
     tiers: Type.Optional(
-      Type.Record(Type.String(), Type.Object(limits, strict), { description: 'limits by the tier of the client' }),
+      Type.Record(Type.String(), Type.Object(limitFields, strict), { description: 'limits by the tier of the client' }),
     ),
     defaultTier: Type.Optional(Type.String({ description: 'the tier of clients without one' })),
     onUnavailable: Type.Optional(
@@ -96,7 +85,7 @@ export const OverrideSchema = Type.Object(
   {
     clientId: Type.Optional(Type.String()),
     policy: Type.Optional(Type.String()),
-    ...limits,
+    ...limitFields,
     version: Version,
     warnings: Warnings,
   },

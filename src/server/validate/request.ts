@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { TypeCompiler } from '@sinclair/typebox/compiler';
 import { WITHOUT_POLICIES, type Policies } from '../../policy/active-policies.js';
 import { clientKey } from '../../limits/ring/client-hash.js';
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
@@ -14,12 +13,12 @@ import { MAX_BATCH, type AllowRequest, type LimitRequest } from '../../limits/re
 import { EXPECTED_SCOPE, inScope, MAX_SCOPE_BYTES, ruleOf, sameBucket, type Rule } from '../../limits/bucket/rule.js';
 import { TokenringError } from '../../lib/error.js';
 import { AllowRequestSchema, BatchIdSchema, BatchRequestSchema, SettleRequestSchema } from './schema.js';
-import { problemOf } from './schema-error.js';
+import { Validator } from './validator.js';
 
-const allowRequest = TypeCompiler.Compile(AllowRequestSchema);
-const settleRequest = TypeCompiler.Compile(SettleRequestSchema);
-const batchRequest = TypeCompiler.Compile(BatchRequestSchema);
-const batchId = TypeCompiler.Compile(BatchIdSchema);
+const allowRequest = new Validator(AllowRequestSchema);
+const settleRequest = new Validator(SettleRequestSchema);
+const batchRequest = new Validator(BatchRequestSchema);
+const batchId = new Validator(BatchIdSchema);
 
 /**
  * Reads the check that a caller asks for.
@@ -28,18 +27,18 @@ const batchId = TypeCompiler.Compile(BatchIdSchema);
  * @throws TokenringError `invalid_request` that names the field and its valid values, `unknown_policy`
  */
 export function readCheck(value: unknown, policies: Policies = WITHOUT_POLICIES, itemId?: string): Check {
-  if (!allowRequest.Check(value)) throw problemOf(allowRequest.Errors(value));
-  requireClientId(value.clientId);
-  if (value.requestId !== undefined && !isText(value.requestId, MAX_REQUEST_ID_BYTES))
-    throw bad(badValue('requestId', value.requestId, EXPECTED_REQUEST_ID));
-  const { clientId, scope, cost = 1, peek = false } = value;
+  const request = allowRequest.read(value);
+  const { clientId, scope, cost = 1, peek = false } = request;
+  requireClientId(clientId);
+  if (request.requestId !== undefined && !isText(request.requestId, MAX_REQUEST_ID_BYTES))
+    throw bad(badValue('requestId', request.requestId, EXPECTED_REQUEST_ID));
   if (scope !== undefined && !isText(scope, MAX_SCOPE_BYTES)) throw bad(badValue('scope', scope, EXPECTED_SCOPE));
-  const { requestId = peek ? undefined : itemId } = value;
-  const { policy, rules } = readRules(value, policies);
-  const replicated = value.durability === 'replicated' || policy?.replicated === true;
+  const { requestId = peek ? undefined : itemId } = request;
+  const { policy, rules } = readRules(request, policies);
+  const replicated = request.durability === 'replicated' || policy?.replicated === true;
   const listed = policies.listed(clientId);
-  if (value.reserve === true && peek) throw bad(misplaced('reserve', 'with peek, which consumes nothing'));
-  const reservation = value.reserve === true ? newReservation(clientId, requestId) : undefined;
+  if (request.reserve === true && peek) throw bad(misplaced('reserve', 'with peek, which consumes nothing'));
+  const reservation = request.reserve === true ? newReservation(clientId, requestId) : undefined;
   const terms = policy === undefined && listed === undefined ? undefined : { policy, listed };
   return createCheck(clientKey(clientId), inScope(rules, scope), {
     cost,
@@ -60,14 +59,14 @@ export interface SettleRequest {
 
 /** @throws TokenringError `invalid_request` that names the field and its valid values */
 export function readSettle(value: unknown): SettleRequest {
-  if (!settleRequest.Check(value)) throw problemOf(settleRequest.Errors(value));
-  const { reservation, cost } = value;
+  const request = settleRequest.read(value);
+  const { reservation, cost } = request;
   const clientId = clientOf(reservation);
   if (clientId === undefined)
     throw bad(badValue('reservation', reservation, 'the name from an answer of /v1/allow', 'a reservation'));
-  if (value.clientId !== undefined && value.clientId !== clientId)
+  if (request.clientId !== undefined && request.clientId !== clientId)
     throw bad(
-      badValue('clientId', value.clientId, 'the client that the reservation names, or leave it out', 'its client'),
+      badValue('clientId', request.clientId, 'the client that the reservation names, or leave it out', 'its client'),
     );
   return { clientId, reservation, cost };
 }
@@ -109,13 +108,13 @@ interface UnreadBatch {
 
 /** @throws TokenringError unless the batch is a list of 1 to 1000 items; `readCheck` validates the items */
 export function readBatch(value: unknown): UnreadBatch {
-  if (batchRequest.Check(value)) return value;
+  if (batchRequest.fits(value)) return value;
   const { requests, requestId } = Object(value) as { requests?: unknown; requestId?: unknown };
-  if (requestId !== undefined && !batchId.Check(requestId))
+  if (requestId !== undefined && !batchId.fits(requestId))
     throw bad(badValue('requestId', requestId, EXPECTED_BATCH_ID));
   // The search for errors looks at each item, however many there are.
   const short = Array.isArray(requests) ? { ...(value as object), requests: requests.slice(0, MAX_BATCH + 1) } : value;
-  throw problemOf(batchRequest.Errors(short));
+  throw batchRequest.problemOf(short);
 }
 
 interface Asked {

@@ -40,16 +40,26 @@ function oneOf<const T extends string>(values: readonly T[]): TUnsafe<T> {
   return Type.Unsafe<T>(Type.Union(values.map((value) => Type.Literal(value))));
 }
 
+/** The fields of a limit, beside `limit`. */
+const bucketFields = {
+  window: Type.Optional(Window),
+  windowMs: Type.Optional(WindowMs),
+  burst: Type.Optional(Burst),
+  algorithm: Type.Optional(Algorithm),
+};
+
 export const LimitSchema = Type.Object(
-  {
-    limit: Limit,
-    window: Type.Optional(Window),
-    windowMs: Type.Optional(WindowMs),
-    burst: Type.Optional(Burst),
-    algorithm: Type.Optional(Algorithm),
-  } satisfies Record<keyof LimitRequest, TSchema>,
+  { limit: Limit, ...bucketFields } satisfies Record<keyof LimitRequest, TSchema>,
   { ...strict, $id: 'Limit' },
 );
+/** One limit, or several, in a request or a policy. */
+export const limitFields = {
+  limit: Type.Optional(Limit),
+  ...bucketFields,
+  limits: Type.Optional(
+    Type.Array(LimitSchema, { minItems: 1, maxItems: MAX_RULES, description: 'several at once, all or nothing' }),
+  ),
+};
 
 export const AllowRequestSchema = Type.Object(
   {
@@ -62,14 +72,7 @@ export const AllowRequestSchema = Type.Object(
           'another set of buckets for the same client; lists, tiers, and overrides look at clientId alone; 1 to 128 bytes',
       }),
     ),
-    limit: Type.Optional(Limit),
-    window: Type.Optional(Window),
-    windowMs: Type.Optional(WindowMs),
-    burst: Type.Optional(Burst),
-    algorithm: Type.Optional(Algorithm),
-    limits: Type.Optional(
-      Type.Array(LimitSchema, { minItems: 1, maxItems: MAX_RULES, description: 'several at once, all or nothing' }),
-    ),
+    ...limitFields,
     policy: Type.Optional(
       Type.String({ minLength: 1, maxLength: 128, description: 'a named policy, instead of any limit' }),
     ),
@@ -253,7 +256,10 @@ export const ClusterSchema = Type.Object(
             Type.String({ description: 'its public address, for clients that ask the owner directly' }),
           ),
           incarnation: Type.Integer({ minimum: 1 }),
-          silentMs: Count,
+          silentMs: Type.Integer({
+            minimum: 0,
+            description: 'since this node last received a message from it; seconds are usual if it is no neighbour',
+          }),
         },
         strict,
       ),
@@ -388,7 +394,7 @@ export const OwnerSchema = Type.Object(
   {
     clientId: Type.String(),
     owner: Type.String(),
-    successors: Type.Array(Type.String()),
+    successors: Type.Array(Type.String(), { description: 'nearest first' }),
     point: Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "place of the client's hash in the key space" }),
   },
   { ...strict, $id: 'Owner' },

@@ -2,8 +2,8 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import type { Registry } from 'prom-client';
 import type { ClusterNode } from '../../../node/node.js';
-import type { Role } from '../../edge/access/access.js';
-import { actorOf, type Actor, type AuditTrail } from '../../edge/access/audit.js';
+import type { Role } from '../../edge/access.js';
+import { actorOf, type Actor, type AuditTrail } from '../../edge/audit.js';
 import type { ActivePolicies } from '../../../policy/active-policies.js';
 import type { PolicyWriter } from '../../../node/policies/policy-writer.js';
 import type { BodyReader } from '../body.js';
@@ -13,14 +13,12 @@ import type { DecisionHandlers } from '../decisions/handlers.js';
 import type { ServerContext } from '../../edge/server-context.js';
 import { LoadEndpoints } from './load.js';
 import { openApiDocument, type Group, type PathItem } from './openapi.js';
-import { actorFrom, clientIdOf } from './request.js';
 import { routesOf, type Handlers } from './routes.js';
 import { EventStream } from './event-stream.js';
 import { ObservationEndpoints } from './observations.js';
-import { createDocument } from '../page-file.js';
-import { createPages, leadBrowsers } from '../pages.js';
+import { Document, leadBrowsers, pageHandlers } from '../pages.js';
 import type { NodeEvents } from './node-events.js';
-import { PolicyEndpoints } from './policies.js';
+import { actorFrom, clientIdOf, PolicyEndpoints } from './policies.js';
 import { TokenringError } from '../../../lib/error.js';
 import { requireClientId } from '../../validate/request.js';
 import type { ClientCalls } from '../../edge/client-calls.js';
@@ -64,13 +62,14 @@ export class Api {
     const { version } = parts;
     const { turns } = parts.context;
     const groups: readonly Group[] = routesOf(
-      this.handlers((req, res, next) => document(req, res, next)),
+      this.handlers((req, res) => document.send(req, res)),
       version,
     );
     const text = JSON.stringify(openApiDocument(groups, version));
-    const document: RequestHandler = createDocument('application/json; charset=utf-8', text, turns);
+    // One of the routes, whose text tells of all of them.
+    const document = Document.ofText('application/json; charset=utf-8', text, turns);
     for (const { paths } of groups) for (const [path, item] of Object.entries(paths)) this.add(path, item);
-    for (const [path, get] of createPages(turns)) this.addMethods(path, { get: [get] });
+    for (const [path, get] of pageHandlers(turns)) this.addMethods(path, { get: [get] });
     app.use(leadBrowsers);
   }
 

@@ -1,34 +1,11 @@
+import type { Static } from '@sinclair/typebox';
 import { clientKey } from '../../../limits/ring/client-hash.js';
 import { pointOf } from '../../../limits/ring/ring.js';
-import type { Membership, MemberState } from '../../../membership/membership.js';
+import type { Membership } from '../../../membership/membership.js';
+import type { ClusterSchema, OwnerSchema } from '../../validate/schema.js';
 
-export interface ClusterDescription {
-  readonly self: string;
-  readonly ringChecksum: string;
-  /** The etcd revision from which the ring is built; absent without etcd. */
-  readonly epoch?: number;
-  readonly members: readonly {
-    readonly id: string;
-    readonly state: MemberState;
-    /** Fraction of the ring that the member owns, 0 to 1. */
-    readonly share: number;
-    readonly version: string;
-    /** The member's public address, if it advertises one. */
-    readonly url?: string;
-    readonly incarnation: number;
-    /** Ms since this node last received a message from the member. Seconds are usual if it is no neighbour. */
-    readonly silentMs: number;
-  }[];
-}
-
-export interface OwnerDescription {
-  readonly clientId: string;
-  readonly owner: string;
-  /** Nearest first. */
-  readonly successors: readonly string[];
-  /** Place of the client's hash in the key space: 0 up to, but without, 1. */
-  readonly point: number;
-}
+export type ClusterDescription = Static<typeof ClusterSchema>;
+type OwnerDescription = Static<typeof OwnerSchema>;
 
 /** Lists the members as this node sees them, by id. */
 export function describeCluster(membership: Membership): ClusterDescription {

@@ -1,13 +1,12 @@
-import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { RequestHandler } from 'express';
 import type { AdaptiveController } from '../../../node/policies/adaptive-controller.js';
 import type { ActivePolicies } from '../../../policy/active-policies.js';
 import type { BodyReader } from '../body.js';
 import { LoadReportSchema } from '../../validate/policy-schema.js';
 import { TokenringError } from '../../../lib/error.js';
-import { problemOf } from '../../validate/schema-error.js';
+import { Validator } from '../../validate/validator.js';
 
-const loadReport = TypeCompiler.Compile(LoadReportSchema);
+const loadReport = new Validator(LoadReportSchema);
 
 /** Answers `/v1/load/{policy}`: the reported load of a protected service, and the factor on its limits. */
 export class LoadEndpoints {
@@ -25,8 +24,7 @@ export class LoadEndpoints {
 
   readonly put: RequestHandler = async (req, res) => {
     const name = req.params['policy'] as string;
-    const report = await this.bodies.read(req);
-    if (!loadReport.Check(report)) throw problemOf(loadReport.Errors(report));
+    const report = loadReport.read(await this.bodies.read(req));
     const reported = await this.adaptive.report(name, report);
     switch (reported.kind) {
       case 'unknown':

@@ -1,4 +1,3 @@
-import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { RequestHandler } from 'express';
 import type { Observer } from '../../../node/observer.js';
 import type { ActivePolicies } from '../../../policy/active-policies.js';
@@ -15,7 +14,7 @@ import {
 import type { ServerContext } from '../../edge/server-context.js';
 import { requireClientId } from '../../validate/request.js';
 import { DenialReportSchema } from '../../validate/schema.js';
-import { problemOf } from '../../validate/schema-error.js';
+import { Validator } from '../../validate/validator.js';
 import type { BodyReader } from '../body.js';
 import { SharedAnswers } from '../shared-answers.js';
 
@@ -25,7 +24,7 @@ const SPANS = Object.keys(SPANS_MS) as Span[];
 
 type Query = Readonly<Record<string, unknown>>;
 
-const denialReport = TypeCompiler.Compile(DenialReportSchema);
+const denialReport = new Validator(DenialReportSchema);
 /** Bound of the denials that this node takes from reports, a second. A report is a caller's own word. */
 const MAX_REPORTED_A_SECOND = 10 * MAX_REPORTED;
 
@@ -102,11 +101,11 @@ export class ObservationEndpoints {
 
 /** @throws TokenringError `invalid_request` that names the field and its valid values */
 function readReport(value: unknown): DenialReport {
-  if (!denialReport.Check(value)) throw problemOf(denialReport.Errors(value));
-  for (const { clientId } of value.clients) requireClientId(clientId);
-  if (value.clients.reduce((sum, { denied }) => sum + denied, 0) > value.denied)
+  const report = denialReport.read(value);
+  for (const { clientId } of report.clients) requireClientId(clientId);
+  if (report.clients.reduce((sum, { denied }) => sum + denied, 0) > report.denied)
     throw invalid('denied', 'at least the sum of its clients');
-  return value;
+  return report;
 }
 
 /** The counters of each member, by id. */

@@ -1,6 +1,6 @@
 import type { TSchema } from '@sinclair/typebox';
 import type { RequestHandler } from 'express';
-import type { Role } from '../../edge/access/access.js';
+import type { Role } from '../../edge/access.js';
 import { HTTP_ERRORS, type HttpErrorCode } from '../../../lib/error.js';
 import { ProblemSchema } from '../../validate/schema.js';
 import { CLIENT, POLICY, problemExample, type Examples } from './examples.js';

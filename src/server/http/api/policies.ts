@@ -21,11 +21,11 @@ import {
 } from '../../../policy/policy-document.js';
 import { policyKey, type EntryValue } from '../../../policy/policy-entry.js';
 import type { LimitsText, PolicyText } from '../../../policy/policy.js';
-import type { Actor } from '../../edge/access/audit.js';
+import type { Actor } from '../../edge/audit.js';
 import type { BodyReader } from '../body.js';
 import { TokenringError } from '../../../lib/error.js';
 import type { Turns } from '../../../lib/turns.js';
-import { actorFrom, clientIdOf } from './request.js';
+import { requireClientId } from '../../validate/request.js';
 import { policyListJson } from './policy-list.js';
 import type { EntryHandlers } from './routes.js';
 
@@ -187,6 +187,18 @@ export class PolicyEndpoints {
       detail: `${name}: ${reasons.join('; ')}; to delete it nevertheless, send DELETE with ?force=true`,
     });
   }
+}
+
+/** The client that an address names. @throws TokenringError `invalid_request` if it is no client id */
+export function clientIdOf(req: Request): string {
+  const clientId = req.params['clientId'] as string;
+  requireClientId(clientId);
+  return clientId;
+}
+
+/** The author of a request, for the audit log, once its token is admitted. */
+export function actorFrom(res: Response): Actor {
+  return res.locals['who'] as Actor;
 }
 
 function nameOf(req: Request): string {

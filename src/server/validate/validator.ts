@@ -1,3 +1,5 @@
+import type { Static, TSchema } from '@sinclair/typebox';
+import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler';
 import type { ValueErrorIterator, ValueError } from '@sinclair/typebox/errors';
 import { EXPECTED_CLIENT_ID } from '../../limits/client-id.js';
 import { EXPECTED_WINDOW } from '../../limits/duration.js';
@@ -22,18 +24,37 @@ const EXPECTED: Readonly<Record<string, string>> = {
 /** Errors that are searched for a mistyped field, which explains why another field is missing. */
 const MAX_ERRORS = 16;
 
-/**
- * Describes the problem with a value that does not fit its schema.
- * @param quotes whether the message may show the value; false when it may contain a secret
- */
-export function problemOf(errors: ValueErrorIterator, quotes = true): TokenringError {
-  const found = firstOf(errors, MAX_ERRORS);
-  const mistyped = found.find((error) => error.message === UNEXPECTED && nearestOf(error) !== undefined);
-  const error = mistyped ?? found[0]!;
-  return new TokenringError(
-    'invalid_request',
-    error.message === UNEXPECTED ? unknown(error) : wrongValue(error, quotes),
-  );
+/** Checks values that come from outside against a schema, which is compiled once. */
+export class Validator<T extends TSchema> {
+  private readonly compiled: TypeCheck<T>;
+  private readonly quotes: boolean;
+
+  /** @param options.quotes whether errors may show the value; false when it may contain a secret. Default true. */
+  constructor(schema: T, { quotes = true } = {}) {
+    this.compiled = TypeCompiler.Compile(schema);
+    this.quotes = quotes;
+  }
+
+  fits(value: unknown): value is Static<T> {
+    return this.compiled.Check(value);
+  }
+
+  /** @throws TokenringError `invalid_request` that names the field and its valid values */
+  read(value: unknown): Static<T> {
+    if (!this.compiled.Check(value)) throw this.problemOf(value);
+    return value;
+  }
+
+  /** Describes what is wrong with a value that does not fit. */
+  problemOf(value: unknown): TokenringError {
+    const found = firstOf(this.compiled.Errors(value), MAX_ERRORS);
+    const mistyped = found.find((error) => error.message === UNEXPECTED && nearestOf(error) !== undefined);
+    const error = mistyped ?? found[0]!;
+    return new TokenringError(
+      'invalid_request',
+      error.message === UNEXPECTED ? unknown(error) : wrongValue(error, this.quotes),
+    );
+  }
 }
 
 function firstOf(errors: ValueErrorIterator, count: number): ValueError[] {

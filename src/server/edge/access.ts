@@ -1,12 +1,15 @@
 import { hash, timingSafeEqual } from 'node:crypto';
-import { TokenringError } from '../../../lib/error.js';
+import { Type } from '@sinclair/typebox';
+import { TokenringError } from '../../lib/error.js';
+import { parseJson } from '../validate/json.js';
+import { Validator } from '../validate/validator.js';
 
 /** Permissions of a token: to read, to ask for decisions, to change things. `admin` includes the others. */
 export const ROLES = ['read', 'decide', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
 
 /** A bearer token in the node's memory: only its digest. */
-export interface KnownToken {
+interface KnownToken {
   /** The name in the audit log. */
   readonly name: string;
   readonly roles: readonly Role[];
@@ -80,6 +83,7 @@ export class Access {
   }
 }
 
+/** The digest of a token. */
 export function digestOf(token: string): Buffer {
   return hash('sha256', token, 'buffer');
 }
@@ -94,4 +98,65 @@ function findToken(tokens: readonly KnownToken[], shown: string): KnownToken | u
   let found: KnownToken | undefined;
   for (const token of tokens) if (timingSafeEqual(token.digest, digest)) found = token;
   return found;
+}
+
+const strict = { additionalProperties: false };
+/** Bound of the tokens, as a request with a token is compared with each of them. */
+const MAX_TOKENS = 100;
+
+const RoleSchema = Type.Union(ROLES.map((role) => Type.Literal(role)));
+const TokenFileSchema = Type.Object(
+  {
+    require: Type.Optional(Type.Array(RoleSchema, { uniqueItems: true })),
+    tokens: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({ pattern: '^[\\w.@-]{1,64}$' }),
+          roles: Type.Array(RoleSchema, { minItems: 1, uniqueItems: true }),
+          sha256: Type.String({ pattern: '^[\\da-f]{64}$' }),
+        },
+        strict,
+      ),
+      { maxItems: MAX_TOKENS },
+    ),
+  },
+  strict,
+);
+/** Messages quote nothing of the file. */
+const tokenFile = new Validator(TokenFileSchema, { quotes: false });
+
+/**
+ * Reads `{ "require": ["decide"], "tokens": [{ "name": "ci", "roles": ["admin"], "sha256": "…" }] }`.
+ * @throws TokenringError that names the field; it quotes nothing of the file
+ */
+export function readTokenFile(content: Buffer): AccessRules {
+  const value = tokenFile.read(parsed(content));
+  const tokens = value.tokens.map(({ name, roles, sha256 }): KnownToken => {
+    return { name, roles, digest: Buffer.from(sha256, 'hex') };
+  });
+  tokens.forEach(({ name, digest }, i) => {
+    const twin = tokens.findIndex((other) => other.name === name || other.digest.equals(digest));
+    if (twin < i)
+      throw new TokenringError('invalid_request', {
+        field: `tokens[${i}]`,
+        expected: `another name and token than tokens[${twin}]`,
+      });
+  });
+  return { required: value.require ?? [], tokens };
+}
+
+function parsed(content: Buffer): unknown {
+  try {
+    return parseJson(content);
+  } catch (cause) {
+    // The parser's message would quote the file, which may hold a token by mistake.
+    throw new TokenringError('invalid_json', { field: (cause as TokenringError).field, expected: 'JSON' }, { cause });
+  }
+}
+
+/** Combines the rules of the file with the admin token of the settings, which has every role. */
+export function withAdminToken(rules: AccessRules, adminToken: string | undefined): AccessRules {
+  if (adminToken === undefined) return rules;
+  const admin: KnownToken = { name: 'TOKENRING_ADMIN_TOKEN', roles: ['admin'], digest: digestOf(adminToken) };
+  return { ...rules, tokens: [...rules.tokens, admin] };
 }
