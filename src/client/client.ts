@@ -5,6 +5,8 @@ import { Denials } from '../limits/decide/denials.js';
 import { LimiterMethods, type Limiter } from '../limits/request/limiter.js';
 import type { AllowRequest } from '../limits/request/request.js';
 import { TokenringError } from '../lib/error.js';
+import { isWhole } from '../lib/whole.js';
+import { MAX_COST } from '../limits/bucket/rule.js';
 import { AcquireQueue } from './acquire-queue.js';
 import { QuestionDispatcher } from './dispatcher.js';
 import { ServiceLoadWatch, type LoadWatch, type LoadWatchOptions } from './load-watch.js';
@@ -13,7 +15,7 @@ import { Cluster } from './nodes/cluster.js';
 import type { Connections } from './nodes/transport.js';
 import type { ReadClientOptions } from './options.js';
 import { OwnDenials } from './own-denials.js';
-import { invalid, QuestionWriter, rulesOf } from './question.js';
+import { invalid, jsonOf, rulesOf } from './question.js';
 import type { Time } from './runtime.js';
 
 /** A limiter in other processes. It asks the nodes of a cluster. */
@@ -36,7 +38,7 @@ export class ClusterClient extends LimiterMethods implements Client {
   private readonly cluster: Cluster;
   private readonly dispatcher: QuestionDispatcher;
   private readonly acquireQueue: AcquireQueue;
-  private readonly writer: QuestionWriter;
+  private readonly remembers: boolean;
   private readonly denials: Denials;
   private readonly ownDenials: OwnDenials;
   private readonly watches = new Set<LoadWatch>();
@@ -54,7 +56,7 @@ export class ClusterClient extends LimiterMethods implements Client {
     this.cluster = new Cluster(connections, time, options);
     this.dispatcher = new QuestionDispatcher(this.cluster, time, options);
     this.acquireQueue = new AcquireQueue((request) => this.check(request), time);
-    this.writer = new QuestionWriter(rememberDenialsMs > 0);
+    this.remembers = rememberDenialsMs > 0;
     this.denials = new Denials(new BoundedMap(options.maxDenials), rememberDenialsMs);
     this.ownDenials = new OwnDenials(time, async (clientId, report) => {
       const request = { method: 'POST', path: '/v1/denials', body: JSON.stringify(report) } as const;
@@ -65,8 +67,9 @@ export class ClusterClient extends LimiterMethods implements Client {
   readonly check: Limiter['check'] = (request) =>
     new Promise((resolve, reject) => {
       this.requireOpen();
-      const { text, needsId, rules } = this.writer.write(request);
+      const text = jsonOf(request);
       const { clientId, cost = 1, peek = false, requestId } = request;
+      const rules = this.remembers && isWhole(cost, 1, MAX_COST) ? rulesOf(request) : undefined;
       const question = rules && { clientId, rules, cost, peek, requestId };
       const nowMs = this.wholeMs();
       const denial = question && this.denials.recall(question, nowMs);
@@ -77,6 +80,7 @@ export class ClusterClient extends LimiterMethods implements Client {
       const { topology } = this.cluster;
       const asking = this.denials.asking(nowMs);
       const owner = topology.ownerOf(clientId);
+      const needsId = requestId === undefined && !peek;
       this.dispatcher.check(clientId, owner, text, needsId, (outcome) => {
         if (outcome.kind === 'answered') {
           const { value: decision, by } = outcome;

@@ -4,7 +4,7 @@ import { parseDuration } from '../limits/duration.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { NodeRequest } from './nodes/transport.js';
 import type { AllowRequest, LimitRequest } from '../limits/request/request.js';
-import { inScope, MAX_COST, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, type Rule } from '../limits/bucket/rule.js';
+import { inScope, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, type Rule } from '../limits/bucket/rule.js';
 import { isWhole } from '../lib/whole.js';
 import { TokenringError } from '../lib/error.js';
 
@@ -47,81 +47,8 @@ function ruleFrom({
   return isWhole(capacity, 0, MAX_LIMIT) ? ruleOf(algorithm, limit, ms, capacity, undefined) : undefined;
 }
 
-interface Written {
-  /** The request as JSON. */
-  readonly text: string;
-  /** Whether it consumes and has no request id, so that the batch must give it one. */
-  readonly needsId: boolean;
-  /** Its rules, if a denial of it can be remembered. */
-  readonly rules: readonly Rule[] | undefined;
-}
-
-/** A request, and what its JSON and its rules are whatever its client id is. */
-interface Shape {
-  readonly names: readonly string[];
-  /** By index in `names`; that of the client id is not used. */
-  readonly values: readonly unknown[];
-  /** The JSON behind the client id. */
-  readonly tail: string;
-  readonly rules: readonly Rule[] | undefined;
-}
-
-/**
- * Formats requests as JSON.
- *
- * Most requests of a caller are equal apart from the client id. So the writer remembers the last one that begins with
- * it and consists of plain values, and writes only the id of an equal one.
- */
-export class QuestionWriter {
-  private last: Shape | undefined;
-
-  /** @param remembers whether denials are remembered */
-  constructor(private readonly remembers: boolean) {}
-
-  /** @throws TokenringError `invalid_request` for a value that is not a JSON object */
-  write(request: AllowRequest): Written {
-    const { last } = this;
-    if (last !== undefined && hasShape(request, last)) {
-      const { tail, rules } = last;
-      return { text: `${BEGIN}${JSON.stringify(request.clientId)}${tail}`, needsId: true, rules };
-    }
-    const text = jsonOf(request);
-    const { cost = 1, peek, requestId } = request;
-    const rules = this.remembers && isWhole(cost, 1, MAX_COST) ? rulesOf(request) : undefined;
-    const needsId = requestId === undefined && peek !== true;
-    if (needsId) this.last = shapeOf(request, text, rules) ?? last;
-    return { text, needsId, rules };
-  }
-}
-
-const BEGIN = '{"clientId":';
-
-/** Whether a request is equal to another one, apart from the client id. */
-function hasShape(request: AllowRequest, { names, values }: Shape): boolean {
-  // Callers without types may pass any value. JSON has no inherited fields.
-  if ((request as unknown) === undefined || (request as unknown) === null) return false;
-  if (Object.getPrototypeOf(request) !== Object.prototype || 'toJSON' in request) return false;
-  if (typeof (request.clientId as unknown) !== 'string') return false;
-  let index = 0;
-  for (const name in request) {
-    if (name !== names[index]) return false;
-    if (index > 0 && request[name as keyof AllowRequest] !== values[index]) return false;
-    index += 1;
-  }
-  return index === names.length;
-}
-
-function shapeOf(request: AllowRequest, json: string, rules: readonly Rule[] | undefined): Shape | undefined {
-  const begin = BEGIN + JSON.stringify(request.clientId);
-  const names = Object.keys(request);
-  const values = Object.values(request) as unknown[];
-  const isPlain = values.every((value) => ['string', 'number', 'boolean', 'undefined'].includes(typeof value));
-  if (names[0] !== 'clientId' || !json.startsWith(begin) || !isPlain) return undefined;
-  return { names, values, tail: json.slice(begin.length), rules };
-}
-
-/** @throws TokenringError `invalid_request` for a value that is not a JSON object */
-function jsonOf(request: AllowRequest): string {
+/** Writes a check as JSON. @throws TokenringError `invalid_request` for a value that is not a JSON object */
+export function jsonOf(request: AllowRequest): string {
   let text: string | undefined;
   try {
     text = JSON.stringify(request);

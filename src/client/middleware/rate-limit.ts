@@ -1,6 +1,7 @@
 import { CLOSED_RETRY_MS, decisionBy, isClosed, type Decision, type Origin } from '../../limits/decide/decision.js';
 import { BoundedMap } from '../../lib/bounded-map.js';
 import { TokenringError } from '../../lib/error.js';
+import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { seconds } from '../../limits/request/rate-limit-headers.js';
 import type { AllowRequest } from '../../limits/request/request.js';
 import { rulesOf } from '../question.js';
@@ -34,9 +35,6 @@ export type Passage =
   | { readonly kind: 'over' };
 
 const UNAVAILABLE_CODES: readonly unknown[] = ['no_answer', 'overloaded', 'unavailable', 'draining'];
-
-/** Longest client id that a node accepts, in bytes. A text has at least as many bytes as code units. */
-const MAX_ID = 256;
 
 /** Number of limiters without a name, by node or client. */
 const unnamed = new WeakMap<object, number>();
@@ -109,11 +107,11 @@ export class RequestLimiter<A extends RequestArgs> {
     const { key, limit, policy, cost } = this.options;
     if (key === undefined) checkProxy(exchange.proxyTrust());
     const id: unknown = key === undefined ? exchange.key() : await key(...args);
-    // A longer id is not sent, as it may be too large for a message.
-    if (typeof id !== 'string' || id === '' || id.length > MAX_ID)
+    // A longer id is not sent, as it may be too large for a message. A text has at least as many bytes as code units.
+    if (typeof id !== 'string' || id === '' || id.length > MAX_CLIENT_ID_BYTES)
       throw new TokenringError('invalid_request', {
         field: 'clientId',
-        expected: 'a text of 1 to 256 bytes from `key`',
+        expected: `a text of 1 to ${MAX_CLIENT_ID_BYTES} bytes from \`key\``,
       });
     return {
       clientId: id,

@@ -140,3 +140,64 @@ export function readStoreOptions(store: string, options: StoreOptions, defaultPr
     fail(badValue('algorithm', algorithm, '"sliding-window" or "token-bucket"').detail);
   return { limiter, prefix, algorithm };
 }
+
+/** A reservation can be settled for ten minutes. */
+const OPEN_MS = 590_000;
+/** Bound of hits that may be given back. */
+const MAX_OPEN = 100_000;
+
+interface OpenHit {
+  /** `undefined` for a hit that was denied, so that there is nothing to give back. */
+  readonly reservation: string | undefined;
+  readonly untilMs: number;
+}
+
+/**
+ * Remembers hits that may be given back. A middleware names only the key, so it is the last hit: of two requests that are
+ * under way at once, the wrong one may be given back. The count is right, and it ends by that much earlier.
+ */
+export class OpenHits {
+  /** The key that was hit last stands last. */
+  private readonly byKey = new Map<string, OpenHit[]>();
+  private size = 0;
+
+  add(key: string, reservation: string | undefined): void {
+    const hits = this.remove(key);
+    hits.push({ reservation, untilMs: performance.now() + OPEN_MS });
+    this.put(key, hits);
+    if (this.size <= MAX_OPEN) return;
+    const [oldestKey, hitsOfOldest] = this.byKey.entries().next().value!;
+    hitsOfOldest.shift();
+    this.size -= 1;
+    if (hitsOfOldest.length === 0) this.byKey.delete(oldestKey);
+  }
+
+  /** Removes the last hit of a key. @returns its reservation, if there is one */
+  take(key: string): string | undefined {
+    const hits = this.remove(key);
+    const last = hits.pop();
+    this.put(key, hits);
+    return last?.reservation;
+  }
+
+  clear(): void {
+    this.byKey.clear();
+    this.size = 0;
+  }
+
+  /** Removes all hits of a key. @returns those that can still be settled */
+  private remove(key: string): OpenHit[] {
+    const hits = this.byKey.get(key) ?? [];
+    this.byKey.delete(key);
+    this.size -= hits.length;
+    const nowMs = performance.now();
+    const alive = hits.findIndex(({ untilMs }) => untilMs > nowMs);
+    hits.splice(0, alive < 0 ? hits.length : alive);
+    return hits;
+  }
+
+  private put(key: string, hits: OpenHit[]): void {
+    if (hits.length > 0) this.byKey.set(key, hits);
+    this.size += hits.length;
+  }
+}
