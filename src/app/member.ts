@@ -14,7 +14,7 @@ import type { PolicyDocument } from '../policy/policy-document.js';
 import type { Registry } from '../membership/registry.js';
 import { listen, listenOnSocket } from '../lib/listen.js';
 import { PeerCounters } from '../protocol/link/counters.js';
-import { peerKeysOf } from '../protocol/link/keys.js';
+import { peerKeysOf } from '../protocol/link/handshake.js';
 import { PeerServer } from '../protocol/link/server.js';
 import type { PeerTls } from '../protocol/link/tls.js';
 import { LinkTransport } from '../protocol/link/transport.js';

@@ -1,6 +1,5 @@
 import type { NodeId } from '../limits/ring/ring.js';
-import type { PeerAnswer, PeerMessage } from '../protocol/messages.js';
-import type { Ask } from '../protocol/peer-transport.js';
+import type { PeerAnswer, PeerMessage, Ask } from '../protocol/messages.js';
 import type { Timers } from '../lib/clock.js';
 import type { Router } from './route.js';
 

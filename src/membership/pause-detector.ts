@@ -1,6 +1,6 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from './membership.js';
-import type { Ask } from '../protocol/peer-transport.js';
+import type { Ask } from '../protocol/messages.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 

@@ -1,8 +1,15 @@
 import { growingRing } from '../limits/ring/rings.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from './membership.js';
-import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, Sender } from '../protocol/messages.js';
-import type { Ask, PeerTransport } from '../protocol/peer-transport.js';
+import type {
+  Envelope,
+  MemberRecord,
+  PeerAnswer,
+  PeerMessage,
+  Sender,
+  Ask,
+  PeerTransport,
+} from '../protocol/messages.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import { inTurns } from '../lib/turns.js';
 import type { Probing } from './probing.js';

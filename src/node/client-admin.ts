@@ -5,7 +5,7 @@ import type { Limiter } from './decide/limiter.js';
 import type { WriteBehind } from './durability/write-behind.js';
 import type { LeaseHolder } from './leases/holder.js';
 import type { Membership } from '../membership/membership.js';
-import type { Ask, PeerReply } from '../protocol/peer-transport.js';
+import type { Ask, PeerReply } from '../protocol/messages.js';
 import type { Replicator } from '../replication/replicator.js';
 import { route, type Router } from '../membership/route.js';
 import type { BucketTable } from '../state/bucket-table.js';

@@ -4,10 +4,9 @@ import type { NodeId } from '../limits/ring/ring.js';
 import { mergeTop, type TopClients, type TopPart } from '../limits/top-clients.js';
 import type { Counted } from '../lib/space-saving.js';
 import type { Membership } from '../membership/membership.js';
-import type { NodeReport, PeerAnswer, PeerMessage, TopQuery, ProcessReport } from '../protocol/messages.js';
+import type { NodeReport, PeerAnswer, PeerMessage, TopQuery, ProcessReport, Ask } from '../protocol/messages.js';
 import type { NodeStats } from './node-stats.js';
 import { sumOfUses, type PolicyUse, type Use } from '../policy/policy-use.js';
-import type { Ask } from '../protocol/peer-transport.js';
 import type { Clock } from '../lib/clock.js';
 
 /** The merged counts of the members. */

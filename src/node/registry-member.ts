@@ -5,7 +5,7 @@ import type { MembershipOptions } from '../membership/membership.js';
 import { RegistryMembership } from '../membership/registry-membership.js';
 import type { Registry } from '../membership/registry.js';
 import type { Copies } from '../state/copies.js';
-import type { Ask } from '../protocol/peer-transport.js';
+import type { Ask } from '../protocol/messages.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 

@@ -3,7 +3,7 @@ import type { Copies } from '../state/copies.js';
 import type { Membership } from '../membership/membership.js';
 import { Placement } from './placement.js';
 import { ReplicaQueue } from './replica-queue.js';
-import type { Ask } from '../protocol/peer-transport.js';
+import type { Ask } from '../protocol/messages.js';
 import type { Clock, Timers } from '../lib/clock.js';
 
 /** Pause before a member that has not acknowledged is asked again. */

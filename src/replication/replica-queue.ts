@@ -1,7 +1,7 @@
 import { BatchingQueue, type Batch } from '../lib/batching-queue.js';
 import type { Clock, Timers } from '../lib/clock.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import type { Ask } from '../protocol/peer-transport.js';
+import type { Ask } from '../protocol/messages.js';
 import type { Client } from '../state/bucket-table.js';
 import { MAX_COPIES_BYTES, type Copies } from '../state/copies.js';
 

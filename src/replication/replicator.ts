@@ -7,7 +7,7 @@ import { CopiedLeases } from './copied-leases.js';
 import { Outbox, type Unsent } from './outbox.js';
 import { Placement } from './placement.js';
 import { ReplicaQueue } from './replica-queue.js';
-import type { Ask } from '../protocol/peer-transport.js';
+import type { Ask } from '../protocol/messages.js';
 import type { Clock, Timers } from '../lib/clock.js';
 
 /** How often `drained` checks whether the walk of the table has ended. */

@@ -10,8 +10,7 @@ import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/check.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { PeerCounters } from '../../src/protocol/link/counters.js';
-import type { Identity } from '../../src/protocol/link/handshake.js';
-import { peerKeysOf } from '../../src/protocol/link/keys.js';
+import { peerKeysOf, type Identity } from '../../src/protocol/link/handshake.js';
 import { PeerServer } from '../../src/protocol/link/server.js';
 import { LinkTransport } from '../../src/protocol/link/transport.js';
 

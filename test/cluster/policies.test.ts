@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
 import { Fallback } from '../../src/node/decide/fallback.js';
-import type { Envelope, PeerAnswer, Written } from '../../src/protocol/messages.js';
+import type { Envelope, PeerAnswer, Written, Ask } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck, type Check, type OnUnavailable } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
@@ -14,7 +14,6 @@ import type { Steps } from '../../src/lib/turns.js';
 import { PolicyAntiEntropy } from '../../src/node/policies/anti-entropy.js';
 import { DocumentChanges } from '../../src/node/policies/document-changes.js';
 import { EntryParts } from '../../src/node/policies/entry-parts.js';
-import type { Ask } from '../../src/protocol/peer-transport.js';
 import { systemTimers } from '../../src/lib/system.js';
 import { DEFAULT_STATE_BOUNDS } from '../../src/node/wiring.js';
 import { createWorld, type World } from '../sim/world.js';

@@ -1,10 +1,9 @@
 import { expect } from 'chai';
-import type { MemberRecord, PeerMessage } from '../../src/protocol/messages.js';
+import type { MemberRecord, PeerMessage, PeerReply } from '../../src/protocol/messages.js';
 import { RegistryHealth } from '../../src/membership/registry-health.js';
 import { RegistryLease } from '../../src/membership/registry-lease.js';
 import { RegistryMembership } from '../../src/membership/registry-membership.js';
 import type { Granted, Registration, Registry, Renewed } from '../../src/membership/registry.js';
-import type { PeerReply } from '../../src/protocol/peer-transport.js';
 import type { Timers } from '../../src/lib/clock.js';
 import { NO_CLIENTS } from '../support/wire.js';
 import { Acknowledger } from '../../src/replication/acknowledger.js';

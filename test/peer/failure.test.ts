@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { failureOf } from '../../src/protocol/link/failure.js';
+import { failureOf } from '../../src/protocol/link/connect.js';
 
 function systemError(code: string, syscall = 'connect'): Error {
   return Object.assign(new Error(`${syscall} ${code}`), { code, syscall });

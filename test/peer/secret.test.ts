@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { connect } from 'node:net';
-import type { PeerResult } from '../../src/protocol/peer-transport.js';
-import { idsOf, peerKeysOf, type PeerKey } from '../../src/protocol/link/keys.js';
+import type { PeerResult } from '../../src/protocol/messages.js';
+import { idsOf, peerKeysOf, type PeerKey } from '../../src/protocol/link/handshake.js';
 import {
   answerTo,
   ask,

@@ -2,19 +2,23 @@ import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { expect } from 'chai';
 import { decodeAnswer, WIRE_VERSION } from '../../src/protocol/format/messages.js';
+import { MismatchLog } from '../../src/protocol/link/refusal.js';
 import { encodeClients } from '../../src/state/client-format.js';
 import { encodeMessage } from '../support/wire.js';
 import {
   answerTo,
   ask,
   cleanUp,
+  createLog,
   createSender,
   frame,
   gate,
+  http,
   offerHeaders,
   openRawLink,
   sendRaw,
   sleep,
+  startAnswering,
   startPeer,
   until,
   upgradeRequest,
@@ -86,7 +90,46 @@ describe('peer listener', () => {
   it('tells a peer of another version which ones it speaks', async () => {
     const { port } = await startPeer();
     const answer = await sendRaw(port, upgradeRequest({ ...offerHeaders(), 'tokenring-versions': '1' }));
-    expect(JSON.parse(answer.body)).to.have.property('versions').deep.equal([WIRE_VERSION]);
+    expect(JSON.parse(answer.body)).to.deep.include({
+      versions: [WIRE_VERSION],
+      detail: `this node speaks version ${WIRE_VERSION}`,
+    });
+  });
+
+  it('of another version than a peer is said in the log, once a minute for each peer, with both versions and what to do', async () => {
+    const { port, log, counters } = await startPeer();
+    const theirs = String(WIRE_VERSION + 1);
+    const from = (peer: string): string =>
+      upgradeRequest({ ...offerHeaders(), 'tokenring-node': peer, 'tokenring-versions': theirs });
+    for (const peer of ['a:1', 'a:1', 'a:1', 'b:1']) await sendRaw(port, from(peer));
+    expect(log.lines.map(({ fields }) => fields['peer'])).to.deep.equal(['a:1', 'b:1']);
+    const [{ fields, message }] = log.lines as [(typeof log.lines)[0]];
+    expect(fields).to.include({ reason: 'unknown_version', version: WIRE_VERSION, theirs });
+    expect(fields['advice']).to.match(/same release/);
+    expect(message).to.equal('refused a node of another wire version');
+    expect(counters.refused.unknown_version).to.equal(4);
+    // A minute later, it is said again.
+    let nowMs = 0;
+    const again = createLog();
+    const mismatches = new MismatchLog('default', again, () => nowMs);
+    const headers = { 'tokenring-node': 'a:1', 'tokenring-versions': theirs };
+    for (nowMs of [0, 59_999, 60_001, 60_002]) mismatches.note('unknown_version', headers, '127.0.0.1');
+    mismatches.note('other_cluster', headers, '127.0.0.1');
+    expect(again.lines.map(({ fields: { reason } }) => reason)).to.deep.equal([
+      ...['unknown_version', 'unknown_version'],
+      'other_cluster',
+    ]);
+  });
+
+  it('is told to the sender with both versions', async () => {
+    const detail = `this node speaks version ${WIRE_VERSION + 1}`;
+    const id = await startAnswering(http(426, JSON.stringify({ code: 'unknown_version', detail })));
+    const { transport, log } = createSender();
+    for (let i = 0; i < 3; i += 1) await transport.send(id, ask(i), 5_000);
+    expect(log.lines).to.have.length(1);
+    expect(log.lines[0]!.fields['reason']).to.match(
+      new RegExp(`version ${WIRE_VERSION + 1}, and the sender version ${WIRE_VERSION}; .*same release`),
+    );
   });
 
   it('logs the first, tenth and hundredth of many refusals', async () => {

@@ -1,9 +1,8 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import type { Envelope, PeerAnswer, PeerMessage, Sender } from '../../src/protocol/messages.js';
+import type { Envelope, PeerAnswer, PeerMessage, Sender, PeerTransport } from '../../src/protocol/messages.js';
 import type { Log } from '../../src/lib/log.js';
 import { NO_CLIENTS } from '../support/wire.js';
-import type { PeerTransport } from '../../src/protocol/peer-transport.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { PeerCounters } from '../../src/protocol/link/counters.js';
 import { FrameReader } from '../../src/protocol/link/frame.js';
@@ -13,8 +12,8 @@ import {
   UPGRADE,
   type Identity,
   type LinkKeys,
+  peerKeysOf,
 } from '../../src/protocol/link/handshake.js';
-import { peerKeysOf } from '../../src/protocol/link/keys.js';
 import { RecordReader, RecordWriter } from '../../src/protocol/link/record.js';
 import { PeerServer, type PeerServerOptions } from '../../src/protocol/link/server.js';
 import { LinkTransport, type PeerTransportOptions } from '../../src/protocol/link/transport.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { PeerResult } from '../../src/protocol/peer-transport.js';
+import type { PeerResult } from '../../src/protocol/messages.js';
 import { WIRE_VERSION } from '../../src/protocol/format/messages.js';
 import { encodeAnswer } from '../support/wire.js';
 import { RecordWriter } from '../../src/protocol/link/record.js';

@@ -1,7 +1,6 @@
 import { decodeAnswer, decodeMessage, inspect } from '../../src/protocol/format/messages.js';
 import { encodeAnswer, encodeMessage } from '../support/wire.js';
-import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
-import type { PeerResult, PeerTransport } from '../../src/protocol/peer-transport.js';
+import type { Envelope, PeerAnswer, PeerMessage, PeerResult, PeerTransport } from '../../src/protocol/messages.js';
 import type { EventQueue } from './event-queue.js';
 import { runIn, type Process } from './process.js';
 import type { Random } from './random.js';

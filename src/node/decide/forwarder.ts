@@ -1,8 +1,7 @@
 import type { BatchItem } from '../../limits/decide/check-batch.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { Membership } from '../../membership/membership.js';
-import type { CheckResult, DecidedByPeer, PeerMessage } from '../../protocol/messages.js';
-import type { Ask } from '../../protocol/peer-transport.js';
+import type { CheckResult, DecidedByPeer, PeerMessage, Ask } from '../../protocol/messages.js';
 import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
 import type { Clock, Timers } from '../../lib/clock.js';
 import type { Router } from '../../membership/route.js';

@@ -3,7 +3,7 @@ import type { NodeId } from '../../limits/ring/ring.js';
 import type { BucketTable } from '../../state/bucket-table.js';
 import type { Copies, CopyBatch } from '../../state/copies.js';
 import type { Membership } from '../../membership/membership.js';
-import type { Ask } from '../../protocol/peer-transport.js';
+import type { Ask } from '../../protocol/messages.js';
 import type { Clock, Timers } from '../../lib/clock.js';
 import type { Log } from '../../lib/log.js';
 import type { WriteBehind } from './write-behind.js';

@@ -3,8 +3,7 @@ import { asksSame, mayUseLease, type Question, type Check } from '../../limits/d
 import { decisionBy, type Decision } from '../../limits/decide/decision.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { MAX_LIMIT } from '../../limits/bucket/rule.js';
-import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../../protocol/messages.js';
-import type { Ask } from '../../protocol/peer-transport.js';
+import type { LeaseGrant, LeaseReturn, LeaseRequest, Ask } from '../../protocol/messages.js';
 import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
 import type { Clock, Timers } from '../../lib/clock.js';
 import { HotClients } from './hot-clients.js';

@@ -3,8 +3,7 @@ import type { LoadReport } from '../../limits/request/load-report.js';
 import type { Policy } from '../../policy/policy.js';
 import type { Rule } from '../../limits/bucket/rule.js';
 import type { Membership } from '../../membership/membership.js';
-import type { Factors } from '../../protocol/messages.js';
-import type { Ask } from '../../protocol/peer-transport.js';
+import type { Factors, Ask } from '../../protocol/messages.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Router } from '../../membership/route.js';
 

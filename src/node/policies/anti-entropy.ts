@@ -1,4 +1,4 @@
-import type { Ask } from '../../protocol/peer-transport.js';
+import type { Ask, PeerAnswer, PeerMessage } from '../../protocol/messages.js';
 import type { Log } from '../../lib/log.js';
 import type { Timers } from '../../lib/clock.js';
 import { assembling, preparing, withEntries, type PolicyDocument } from '../../policy/policy-document.js';
@@ -6,7 +6,6 @@ import { MAX_PART_BYTES, sumOfBytes, type Entry, type Part } from '../../policy/
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { Steps } from '../../lib/turns.js';
 import type { Membership } from '../../membership/membership.js';
-import type { PeerAnswer, PeerMessage } from '../../protocol/messages.js';
 import type { ActivePolicies } from '../../policy/active-policies.js';
 import type { DocumentChanges } from './document-changes.js';
 import type { EntryParts } from './entry-parts.js';

@@ -1,8 +1,7 @@
 import { MAX_DOCUMENT_BYTES, MAX_ENTRIES, type PolicyDocument } from '../../policy/policy-document.js';
 import { lineOf, partsOf, type Entry, type Part } from '../../policy/policy-entry.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import type { PeerAnswer } from '../../protocol/messages.js';
-import type { Ask } from '../../protocol/peer-transport.js';
+import type { PeerAnswer, Ask } from '../../protocol/messages.js';
 
 /** Bounds of what is fetched from a peer. A document that two sides of a partition have filled may be twice as large. */
 const MAX_FETCHED_BYTES = 2 * MAX_DOCUMENT_BYTES;

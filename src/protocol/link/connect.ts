@@ -2,9 +2,8 @@ import { existsSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { buildConnector, Client } from 'undici';
-import type { PeerResult } from '../peer-transport.js';
+import type { PeerResult } from '../messages.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { broken, failureOf } from './failure.js';
 import {
   createOffer,
   PEER_PATH,
@@ -13,10 +12,11 @@ import {
   UPGRADE,
   type Identity,
   type LinkKeys,
+  idsOf,
 } from './handshake.js';
-import { idsOf } from './keys.js';
 import { Link, type LinkEvents, type LinkOptions } from './link.js';
-import { describeRefusal } from './refusal.js';
+import { WIRE_VERSION } from '../format/messages.js';
+import { describeRefusal, SAME_RELEASE } from './refusal.js';
 import { clientTls, type PeerTls } from './tls.js';
 
 interface OpenEvents {
@@ -177,7 +177,33 @@ class Opening {
 /** Describes why a peer refused to upgrade. */
 function reasonOf(status: number, refusal: string, { cluster, keys }: Identity): string {
   if (refusal === 'wrong_secret') return `the peer has another peer secret than those with the ids ${idsOf(keys)}`;
+  if (refusal.startsWith('unknown_version:'))
+    return `HTTP ${status} ${refusal}, and the sender version ${WIRE_VERSION}; ${SAME_RELEASE}`;
   if (!refusal.startsWith('other_cluster')) return `HTTP ${status} ${refusal}`;
   const advice = 'remove it from the peers, or set the same TOKENRING_CLUSTER on both';
   return `${refusal}, and the sender to cluster "${cluster}"; ${advice}`;
+}
+
+export function broken(reason: string): PeerResult {
+  return { kind: 'broken', reason };
+}
+
+interface SystemError extends Error {
+  readonly code?: string;
+  readonly syscall?: string;
+  /** The errors of an AggregateError: one for each address of a name. */
+  readonly errors?: readonly SystemError[];
+}
+
+/**
+ * Turns an error of a connection into the result of its messages.
+ *
+ * Only a refused connect proves that no program listens. An unreachable host or network, or a name that is not found,
+ * may be a fault on the path. The peer may then still be reachable for others.
+ */
+export function failureOf(error: SystemError): PeerResult {
+  const causes = error.errors ?? [error];
+  if (causes.every(({ code, syscall }) => code === 'ECONNREFUSED' && syscall === 'connect')) return { kind: 'refused' };
+  if (causes.some(({ code }) => code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT')) return { kind: 'timeout' };
+  return broken([error.code, error.message].filter(Boolean).join(': '));
 }

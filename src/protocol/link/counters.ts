@@ -1,5 +1,4 @@
-import type { PeerMessage } from '../messages.js';
-import type { PeerResult } from '../peer-transport.js';
+import type { PeerMessage, PeerResult } from '../messages.js';
 import { REFUSALS, type RefusalCode } from './refusal.js';
 
 /** Every kind once. The type requires all of them. */

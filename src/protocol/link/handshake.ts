@@ -1,10 +1,9 @@
-import { hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
+import { hkdfSync, randomBytes, timingSafeEqual, scryptSync } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Socket } from 'node:net';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { WIRE_VERSION } from '../format/messages.js';
 import { checkNodeId } from '../format/node-id.js';
-import { idsOf, KEY_IDS, type PeerKey } from './keys.js';
 import type { RefusalCode } from './refusal.js';
 
 /*
@@ -29,6 +28,35 @@ import type { RefusalCode } from './refusal.js';
  * - Without a secret there are no nonces, proofs, or tags. With TLS, certificates prove each identity. Without TLS,
  *   the port is on loopback.
  */
+
+/** A secret that nodes share, and the id by which a handshake names it. */
+export interface PeerKey {
+  /** 8 hex digits. */
+  readonly id: string;
+  readonly secret: string;
+}
+
+/** The ids that a node offers, its first key first. */
+const KEY_IDS = /^[\da-f]{8}(?:,[\da-f]{8}){0,3}$/;
+
+/**
+ * Cost of an id: some milliseconds and 4 MiB. A node that is dialled, and whoever listens, sees ids. A guess of the
+ * secret takes a thousand times longer to test by them than by the proof that they see as well.
+ */
+const COST = 4_096;
+
+/** @param secrets as `TOKENRING_PEER_SECRET` has them, and valid; the first one is used where the peer knows it */
+export function peerKeysOf(secrets: string | undefined, cluster: string): readonly PeerKey[] {
+  const list = secrets?.split(',') ?? [];
+  return list.map((secret) => {
+    const id = scryptSync(secret, `tokenring peer key of ${cluster}`, 4, { N: COST }).toString('hex');
+    return { id, secret };
+  });
+}
+
+export function idsOf(keys: readonly PeerKey[]): string {
+  return keys.map(({ id }) => id).join(',');
+}
 
 export const UPGRADE = 'tokenring';
 export const PEER_PATH = '/peer';
@@ -128,7 +156,9 @@ export function acceptOffer({ cluster, self, keys }: Identity, headers: Incoming
   if (theirs === '' || client === undefined || dialled === undefined) {
     return { kind: 'refused', code: 'malformed', detail: 'a header of the handshake is missing' };
   }
-  if (!versions.split(',').includes(String(WIRE_VERSION))) return { kind: 'refused', code: 'unknown_version' };
+  if (!versions.split(',').includes(String(WIRE_VERSION))) {
+    return { kind: 'refused', code: 'unknown_version', detail: `this node speaks version ${WIRE_VERSION}` };
+  }
   if (theirs !== cluster) {
     return { kind: 'refused', code: 'other_cluster', detail: `this node belongs to cluster "${cluster}"` };
   }

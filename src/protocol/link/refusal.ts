@@ -1,5 +1,7 @@
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import { WIRE_VERSION } from '../format/messages.js';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Log } from '../../lib/log.js';
 
 /**
  * The reasons why this node's peer listener refuses a request, a message, or a connection. Each has a stable code, an
@@ -35,6 +37,9 @@ export function refusalBody(code: RefusalCode, detail?: string): string {
   return JSON.stringify({ type, code, status, title, detail, versions });
 }
 
+/** What to do about nodes of two wire versions. */
+export const SAME_RELEASE = 'install the same release on both nodes';
+
 /** First byte of a frame that refuses a message. No answer begins with it. */
 const REFUSAL = 0;
 
@@ -63,4 +68,47 @@ export function describeRefusal(body: Buffer): string {
   };
   const [code = 'without a code', detail] = [text('code'), text('detail')];
   return detail === undefined ? code : `${code}: ${detail}`;
+}
+
+/** Time in which a peer is logged once for each reason. */
+const INTERVAL_MS = 60_000;
+/** Bound of lines in one interval. A stranger can invent any number of addresses and ids. */
+const MAX_LINES = 64;
+
+/** Logs nodes that this node refuses because of how they are set up: each once a minute, and what to do. */
+export class MismatchLog {
+  private readonly logged = new Set<string>();
+  private sinceMs: number;
+
+  constructor(
+    private readonly cluster: string,
+    private readonly log: Log,
+    private readonly nowMs: () => number = () => performance.now(),
+  ) {
+    this.sinceMs = nowMs();
+  }
+
+  note(reason: 'other_cluster' | 'unknown_version', headers: IncomingHttpHeaders, from: string | undefined): void {
+    const { logged } = this;
+    if (this.nowMs() - this.sinceMs > INTERVAL_MS) {
+      logged.clear();
+      this.sinceMs = this.nowMs();
+    }
+    const peer = headers['tokenring-node'];
+    const key = `${reason} ${from} ${String(peer)}`;
+    if (logged.has(key) || logged.size >= MAX_LINES) return;
+    logged.add(key);
+    if (reason === 'other_cluster') {
+      const [cluster, theirs] = [this.cluster, headers['tokenring-cluster']];
+      const advice = 'remove this node from the peers of that one, or set the same TOKENRING_CLUSTER';
+      this.log.warn({ reason, peer, from, cluster, theirs, advice }, 'refused a node of another cluster');
+    } else {
+      const theirs = headers['tokenring-versions'];
+      const advice = `${SAME_RELEASE}; a running cluster cannot change its wire version node by node`;
+      this.log.warn(
+        { reason, peer, from, version: WIRE_VERSION, theirs, advice },
+        'refused a node of another wire version',
+      );
+    }
+  }
 }

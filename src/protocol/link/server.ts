@@ -19,10 +19,8 @@ import {
   type LinkKeys,
 } from './handshake.js';
 import { GOODBYE, Link, type LinkOptions } from './link.js';
-import { MismatchLog } from './mismatch-log.js';
-import { REFUSALS, refusalBody, writeRefusal, type RefusalCode } from './refusal.js';
-import { paceHandshakes } from './tls-pace.js';
-import { serverTls, type PeerTls } from './tls.js';
+import { MismatchLog, REFUSALS, refusalBody, writeRefusal, type RefusalCode } from './refusal.js';
+import { paceHandshakes, serverTls, type PeerTls } from './tls.js';
 import { UnauthenticatedConnections } from './unauthenticated-connections.js';
 
 export interface PeerServerOptions {
@@ -209,10 +207,11 @@ export class PeerServer {
     if (this.members.size >= this.maxLinks || this.closing) return refuse('too_many_connections');
     const accepted = acceptOffer(this.parts.identity, req.headers);
     if (accepted.kind === 'refused') {
-      if (accepted.code !== 'other_cluster') return refuse(accepted.code, accepted.detail, accepted.logged);
-      this.parts.counters.refused.other_cluster += 1;
-      this.mismatches.note(req.headers, socket.remoteAddress);
-      return hangUp(socket, accepted.code, accepted.detail);
+      const { code, detail, logged } = accepted;
+      if (code !== 'other_cluster' && code !== 'unknown_version') return refuse(code, detail, logged);
+      this.parts.counters.refused[code] += 1;
+      this.mismatches.note(code, req.headers, socket.remoteAddress);
+      return hangUp(socket, code, detail);
     }
     if (head.length > 0) socket.unshift(head);
     const lines = Object.entries(accepted.headers).map(([name, value]) => `${name}: ${value}\r\n`);

@@ -1,11 +1,9 @@
-import type { Envelope, PeerAnswer, PeerMessage } from '../messages.js';
+import type { Envelope, PeerAnswer, PeerMessage, PeerResult, PeerTransport } from '../messages.js';
 import type { Log } from '../../lib/log.js';
-import type { PeerResult, PeerTransport } from '../peer-transport.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { decodeAnswer, writeMessage } from '../format/messages.js';
-import { Connector } from './connect.js';
+import { Connector, broken, failureOf } from './connect.js';
 import type { PeerCounters } from './counters.js';
-import { broken, failureOf } from './failure.js';
 import type { Identity } from './handshake.js';
 import { GOODBYE, type Link, type LinkEnd, type LinkOptions } from './link.js';
 import { refusalOf, REFUSALS } from './refusal.js';
