@@ -1,6 +1,6 @@
 import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/check.js';
-import type { Decision, Origin } from '../../limits/decide/decision.js';
+import type { Origin } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Counters } from '../edge/counters.js';
 import { OriginFragments } from '../edge/answer-buffers.js';
@@ -45,12 +45,16 @@ const NEVER = -1;
 const LINE = fragmentOf('\r\n');
 const NUMBER = fragmentOf('\r\n:');
 const NO_RETRY = fragmentOf('\r\n:-1\r\n:');
+const NULL = fragmentOf('$-1\r\n');
 
-/** The constant parts of a usual answer to `TR.ALLOW`. */
+/**
+ * The constant parts of an answer to `TR.ALLOW`, which has the fields of the HTTP API. In RESP3 they have their names.
+ * RESP2 has no names, so each field has its place; a reservation is the last, and `limits` and `shadow` are left out.
+ */
 const PARTS = {
   2: {
-    allowed: fragmentOf('*9\r\n:1\r\n:'),
-    denied: fragmentOf('*9\r\n:0\r\n:'),
+    allowed: ['*9\r\n:1\r\n:'].map(fragmentOf),
+    denied: ['*9\r\n:0\r\n:'].map(fragmentOf),
     remaining: NUMBER,
     retry: NUMBER,
     never: NO_RETRY,
@@ -58,8 +62,9 @@ const PARTS = {
     reset: NUMBER,
   },
   3: {
-    allowed: fragmentOf('%8\r\n$7\r\nallowed\r\n#t\r\n$5\r\nlimit\r\n:'),
-    denied: fragmentOf('%8\r\n$7\r\nallowed\r\n#f\r\n$5\r\nlimit\r\n:'),
+    /** By the number of rare fields. */
+    allowed: [8, 9, 10, 11].map((fields) => fragmentOf(`%${fields}\r\n$7\r\nallowed\r\n#t\r\n$5\r\nlimit\r\n:`)),
+    denied: [8, 9, 10, 11].map((fields) => fragmentOf(`%${fields}\r\n$7\r\nallowed\r\n#f\r\n$5\r\nlimit\r\n:`)),
     remaining: fragmentOf('\r\n$9\r\nremaining\r\n:'),
     retry: fragmentOf('\r\n$12\r\nretryAfterMs\r\n:'),
     never: fragmentOf('\r\n$12\r\nretryAfterMs\r\n_'),
@@ -99,16 +104,16 @@ export class DecisionWriter {
     }
     this.counters.countDecision(item.allowed, item.origin!);
     if (reply.kind === 'throttle') writeThrottle(out, reply, item);
-    else if (item.limits === undefined && item.extras === undefined) this.writePlain(out, protocol, item);
-    else writeValue(out, protocol === 3 ? namedDecision(item.decision) : listedDecision(item.decision), protocol);
+    else this.writeAllow(out, item, protocol);
   }
 
-  private writePlain(out: ByteWriter, protocol: Protocol, item: BatchItem): void {
-    const { allowed, limit, remaining, retryAfterMs, resetMs, origin } = item;
+  private writeAllow(out: ByteWriter, item: BatchItem, protocol: Protocol): void {
+    const { allowed, limit, remaining, retryAfterMs, resetMs, origin, extras } = item;
     const parts = PARTS[protocol];
     const tail = this.tails[protocol].of(origin!);
+    const rare = protocol === 3 ? rareFields(item) : NO_FIELDS;
     out.reserve(PLAIN_BYTES + tail.length);
-    out.fragment(allowed ? parts.allowed : parts.denied);
+    out.fragment((allowed ? parts.allowed : parts.denied)[rare.length]!);
     out.decimal(limit);
     out.fragment(parts.remaining);
     out.decimal(remaining);
@@ -122,7 +127,24 @@ export class DecisionWriter {
     }
     out.decimal(resetMs);
     out.fragment(tail);
+    if (protocol === 2) {
+      if (extras?.reservation === undefined) out.fragment(NULL);
+      else writeValue(out, extras.reservation, protocol);
+    } else for (const field of rare) for (const part of field) writeValue(out, part, protocol);
   }
+}
+
+type Field = readonly [name: string, value: Value];
+const NO_FIELDS: readonly Field[] = [];
+
+/** The fields that few decisions have. */
+function rareFields({ limits, extras }: BatchItem): readonly Field[] {
+  if (limits === undefined && extras === undefined) return NO_FIELDS;
+  const fields: Field[] = [];
+  if (limits !== undefined) fields.push(['limits', limits.map((one) => new RespMap(Object.entries(one)))]);
+  if (extras?.reservation !== undefined) fields.push(['reservation', extras.reservation]);
+  if (extras?.shadow !== undefined) fields.push(['shadow', new RespMap(Object.entries(extras.shadow))]);
+  return fields;
 }
 
 function writeThrottle(
@@ -149,27 +171,7 @@ function writeThrottle(
 
 function tailText({ owner, source, degraded }: Origin, protocol: Protocol): string {
   const bulk = (text: string): string => `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
-  if (protocol === 2) return `\r\n${bulk(owner)}${bulk(source)}:${degraded ? 1 : 0}\r\n$-1\r\n`;
+  if (protocol === 2) return `\r\n${bulk(owner)}${bulk(source)}:${degraded ? 1 : 0}\r\n`;
   const flag = degraded ? '#t' : '#f';
   return `\r\n${bulk('owner')}${bulk(owner)}${bulk('source')}${bulk(source)}${bulk('degraded')}${flag}\r\n`;
-}
-
-/** The fields of the HTTP API, with its names. */
-function namedDecision(decision: Decision): Value {
-  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded } = decision;
-  const fields: [string, Value][] = Object.entries({
-    ...{ allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded },
-  });
-  const { limits, reservation, shadow } = decision;
-  if (limits !== undefined) fields.push(['limits', limits.map((one) => new RespMap(Object.entries(one)))]);
-  if (reservation !== undefined) fields.push(['reservation', reservation]);
-  if (shadow !== undefined) fields.push(['shadow', new RespMap(Object.entries(shadow))]);
-  return new RespMap(fields);
-}
-
-/** RESP2 has no names, so each field has its place. */
-function listedDecision(decision: Decision): Value {
-  const { allowed, limit, remaining, retryAfterMs, resetMs, owner, source, degraded, reservation } = decision;
-  const wait = retryAfterMs ?? NEVER;
-  return [allowed, limit, remaining, wait, resetMs, owner, source, degraded, reservation ?? null];
 }
