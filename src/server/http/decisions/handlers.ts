@@ -11,7 +11,7 @@ import { GATEWAYS, readGatewayCheck, type Gateway, type GatewayName } from './ga
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../../lib/error.js';
 import type { Steps } from '../../../lib/turns.js';
-import { BatchReader, type UnreadBatch } from '../../validate/batch-reader.js';
+import { BatchReader } from '../../validate/batch-reader.js';
 import { readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
 
@@ -47,18 +47,17 @@ export interface DecisionHandlers {
   };
 }
 
-/** Reads a body, or throws and consumes nothing. Then it answers, at once or later. */
-interface BodyEndpoint<T> {
-  readonly maxBytes: number;
-  readonly read: (body: Buffer) => T;
-  readonly answer: (
-    asked: T,
-    send: Send,
-    startMs: number,
-    trace: TraceContext | undefined,
-  ) => Promise<void> | undefined;
-}
-
+/**
+ * Reads a body, and answers it.
+ * @returns a promise if the answer comes later
+ * @throws TokenringError in place of an answer, also by rejection; if the body is not valid, nothing was consumed
+ */
+type Endpoint = (
+  body: Buffer,
+  send: Send,
+  startMs: number,
+  trace: TraceContext | undefined,
+) => Promise<void> | undefined;
 type Send = AnswerSink['send'];
 type Fail = (error: unknown) => void;
 
@@ -85,32 +84,34 @@ export class DecisionEndpoints implements DecisionHandlers {
     };
     this.direct = {
       arriving: context.arriving,
-      allow: (body, sink, trace) => this.receiveDirectly(this.one, body, sink, trace),
-      batch: (body, sink, trace) => this.receiveDirectly(this.many, body, sink, trace),
+      allow: (body, sink, trace) => this.receiveDirectly(this.answerOne, body, sink, trace),
+      batch: (body, sink, trace) => this.receiveDirectly(this.answerMany, body, sink, trace),
     };
   }
 
-  readonly allow: Handler = (req, res) => this.receive(this.one, req, res);
-  readonly batch: Handler = (req, res) => this.receive(this.many, req, res);
+  readonly allow: Handler = (req, res) => this.receive(this.answerOne, MAX_REQUEST_BYTES, req, res);
+  readonly batch: Handler = (req, res) => this.receive(this.answerMany, MAX_BATCH_BYTES, req, res);
 
-  private readonly one: BodyEndpoint<CheckBatch> = {
-    maxBytes: MAX_REQUEST_BYTES,
-    read: (body) => CheckBatch.of([readCheck(parseJson(body), this.context.policies)]),
-    answer: (batch, send, startMs, trace) =>
-      this.decideOne(batch, trace, startMs, (item) => {
-        const status = item.allowed ? 200 : this.deniedStatus;
-        send(status, this.writer.one(item), rateLimitHeaders(item.params, item));
-      }),
+  private readonly answerOne: Endpoint = (body, send, startMs, trace) => {
+    const batch = CheckBatch.of([readCheck(parseJson(body), this.context.policies)]);
+    return this.decideOne(batch, trace, startMs, (item) => {
+      const status = item.allowed ? 200 : this.deniedStatus;
+      send(status, this.writer.one(item), rateLimitHeaders(item.params, item));
+    });
   };
 
-  private readonly many: BodyEndpoint<UnreadBatch> = {
-    maxBytes: MAX_BATCH_BYTES,
-    read: (body) => this.batchReader.begin(body),
-    answer: (unread, send, startMs, trace) => this.answerBatch(unread, send, startMs, trace),
+  /** A bad item gets its own problem and does not affect the others. */
+  private readonly answerMany: Endpoint = (body, send, startMs, trace) => {
+    const { admission, turns } = this.context;
+    const unread = this.batchReader.begin(body);
+    admission.requireRoom('batch');
+    const read = turns.runSteps('decision', unread.reading());
+    const decide = (): Promise<void> | undefined => this.decideMany(unread.batch, trace, send, startMs);
+    return after(read && admission.charge(UNREAD_ITEM_BYTES * unread.maxItems, read), decide);
   };
 
   /** Answers a request that node:http reads. */
-  private receive<T>(endpoint: BodyEndpoint<T>, req: IncomingMessage, res: ServerResponse): void {
+  private receive(endpoint: Endpoint, maxBytes: number, req: IncomingMessage, res: ServerResponse): void {
     const { context } = this;
     const startMs = context.elapsedMs();
     const fail = this.accept(req, res, 'POST');
@@ -118,8 +119,8 @@ export class DecisionEndpoints implements DecisionHandlers {
     const send: Send = (status, body, headers) => sendAsciiJson(res, status, body.text(), headers);
     readJsonBody(
       req,
-      endpoint.maxBytes,
-      (body) => context.answer(() => endpoint.answer(endpoint.read(body), send, startMs, traceOf(req.headers)), fail),
+      maxBytes,
+      (body) => context.answer(() => endpoint(body, send, startMs, traceOf(req.headers)), fail),
       fail,
       () => (context.counters.inFlight -= 1),
       context.arriving,
@@ -127,8 +128,8 @@ export class DecisionEndpoints implements DecisionHandlers {
   }
 
   /** Answers a request that `HttpConnection` has read. A request that may be refused is left to `receive`. */
-  private receiveDirectly<T>(
-    endpoint: BodyEndpoint<T>,
+  private receiveDirectly(
+    endpoint: Endpoint,
     body: Buffer,
     sink: AnswerSink,
     trace: TraceContext | undefined,
@@ -138,7 +139,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     const startMs = context.elapsedMs();
     context.counters.inFlight += 1;
     context.answer(
-      () => endpoint.answer(endpoint.read(body), sink.send, startMs, trace),
+      () => endpoint(body, sink.send, startMs, trace),
       (error) => sink.fail(context.failed(error)),
     );
     return true;
@@ -225,21 +226,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     });
   }
 
-  /** Reads, decides, and writes a batch. A bad item gets its own problem and does not affect the others. */
-  private answerBatch(
-    unread: UnreadBatch,
-    send: Send,
-    startMs: number,
-    trace: TraceContext | undefined,
-  ): Promise<void> | undefined {
-    const { admission, turns } = this.context;
-    admission.requireRoom('batch');
-    const read = turns.runSteps('decision', unread.reading());
-    const decide = (): Promise<void> | undefined => this.decideBatch(unread.batch, trace, send, startMs);
-    return after(read && admission.charge(UNREAD_ITEM_BYTES * unread.maxItems, read), decide);
-  }
-
-  private decideBatch(
+  private decideMany(
     batch: CheckBatch,
     trace: TraceContext | undefined,
     send: Send,
