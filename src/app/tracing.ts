@@ -140,8 +140,7 @@ function outcomeOf(allowed: boolean): 'allowed' | 'denied' {
 
 function outcomeAtOwner(result: CheckResult | undefined): string {
   if (result === 'overloaded') return result;
-  // Without a result, another node decides for this client.
-  return result ? outcomeOf(result.verdict.allowed) : 'not_owner';
+  return result === undefined || result === 'not-mine' ? 'not_owner' : outcomeOf(result.verdict.allowed);
 }
 
 function attributesOf(source: Source, owner: string, outcome: string): Attributes {

@@ -7,8 +7,8 @@ export interface Batch<Item> {
   readonly sentAtMs: number;
   /** Whether it is full, so that further items waited when it was sent. */
   readonly isFull: boolean;
-  /** Set by `overdue`, or by a user who has sent the items again for another reason. */
-  wasOverdue: boolean;
+  /** Whether its items have been sent a second time, here or elsewhere. Set by `overdue`, or by the user. */
+  sentTwice: boolean;
 }
 
 /** What waits for one destination, and what is under way there. */
@@ -50,7 +50,7 @@ export class BatchingQueue<Item> {
    * @param options.maxSize bound of the sum of their sizes; an item that is larger goes alone
    * @param options.maxWaiting bound of the items that wait for one destination; those under way do not count
    * @param options.coalesces whether a further batch goes only if it is at least as large as each one under way that is
-   *   neither full nor overdue. Otherwise the items of a busy sender split into many small batches.
+   *   neither full nor sent twice. Otherwise the items of a busy sender split into many small batches.
    * @param options.isOver tells, when its turn comes, that an item needs no sending any more. It leaves the queue.
    */
   constructor(options: {
@@ -111,13 +111,13 @@ export class BatchingQueue<Item> {
     return true;
   }
 
-  /** Yields the batches that have been under way for this long, each batch once. Another one may go out then. */
+  /** Yields each batch that is under way for this long, once, to be sent a second time. Another one may go out then. */
   *overdue(afterMs: number): Generator<Batch<Item>, void, undefined> {
     const nowMs = this.clock.nowMs();
     for (const lane of this.lanes.values()) {
       for (const batch of lane.inFlight) {
-        if (batch.wasOverdue || nowMs - batch.sentAtMs < afterMs) continue;
-        batch.wasOverdue = true;
+        if (batch.sentTwice || nowMs - batch.sentAtMs < afterMs) continue;
+        batch.sentTwice = true;
         yield batch;
         this.dispatch(lane);
       }
@@ -183,7 +183,7 @@ export class BatchingQueue<Item> {
       if (items.length === 0) continue;
       const { to, waiting } = lane;
       const sentAtMs = this.clock.nowMs();
-      const batch: Batch<Item> = { to, items, sentAtMs, isFull: waiting.length > 0, wasOverdue: false };
+      const batch: Batch<Item> = { to, items, sentAtMs, isFull: waiting.length > 0, sentTwice: false };
       lane.inFlight.push(batch);
       this.send(batch);
     }
@@ -194,7 +194,7 @@ export class BatchingQueue<Item> {
     if (waiting.length === 0 || inFlight.length >= this.maxInFlight) return false;
     return (
       !this.coalesces ||
-      inFlight.every(({ items, isFull, wasOverdue }) => isFull || wasOverdue || items.length <= waiting.length)
+      inFlight.every(({ items, isFull, sentTwice }) => isFull || sentTwice || items.length <= waiting.length)
     );
   }
 

@@ -1,14 +1,14 @@
-/** Longest request id of a batch, in bytes. With the place of an item, it is no longer than one of a request. */
+/** Longest request id of a batch, in bytes. With the index of an item, it is no longer than one of a request. */
 export const MAX_BATCH_ID_BYTES = 124;
 
-/** The request id of an item that has none of its own, in a batch that has one. @param place from 0 */
-export function batchItemId(batchId: string, place: number): string {
-  return `${batchId}#${place}`;
+/** The request id of an item that has none of its own, in a batch that has one. @param index from 0 */
+export function batchItemId(batchId: string, index: number): string {
+  return `${batchId}#${index}`;
 }
 
 interface BatchItem {
   readonly batchId: string;
-  readonly place: number;
+  readonly index: number;
 }
 
 /** A batch has at most 1,000 items. */
@@ -16,8 +16,8 @@ const ITEM_ID = /^(.+)#(0|[1-9]\d{0,2})$/s;
 
 /** Reads what `batchItemId` writes. @returns `undefined` for any other request id */
 export function readBatchItemId(requestId: string): BatchItem | undefined {
-  // Most ids have no place. To find that out takes less than a regular expression.
+  // Most ids have no index. To find that out takes less than a regular expression.
   if (!requestId.includes('#')) return undefined;
   const found = ITEM_ID.exec(requestId);
-  return found === null ? undefined : { batchId: found[1]!, place: Number(found[2]) };
+  return found === null ? undefined : { batchId: found[1]!, index: Number(found[2]) };
 }

@@ -4,14 +4,16 @@ import type { Clock } from '../lib/clock.js';
 
 /** The node that decides for a client. */
 type Route =
-  /** This node; `degraded` when it acts for an owner that is down, with the copy it holds. */
-  | { readonly kind: 'mine'; readonly degraded: boolean }
+  /** This node owns it. */
+  | { readonly kind: 'own' }
+  /** This node acts for an owner that is down, with the copy it holds. */
+  | { readonly kind: 'acting' }
   | { readonly kind: 'forward'; readonly id: NodeId }
   /** No member of the ring that may decide is up, as far as this node can tell. */
   | { readonly kind: 'nobody' };
 
-const MINE: Route = { kind: 'mine', degraded: false };
-const ACTING_OWNER: Route = { kind: 'mine', degraded: true };
+const OWN: Route = { kind: 'own' };
+const ACTING: Route = { kind: 'acting' };
 const NOBODY: Route = { kind: 'nobody' };
 
 /**
@@ -23,12 +25,12 @@ export function route(membership: Membership, client: Placed, nowMs?: number): R
   const self = membership.self().id;
   const owner = ring.owner(client);
   if (owner === undefined) return NOBODY;
-  if (owner === self) return membership.leaseExpired() ? NOBODY : MINE;
+  if (owner === self) return membership.leaseExpired() ? NOBODY : OWN;
   if (!membership.isDown(owner, nowMs)) return { kind: 'forward', id: owner };
   if (!membership.allowsActingOwner) return NOBODY;
   const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id, nowMs));
   if (actingOwner === undefined) return NOBODY;
-  return actingOwner === self ? ACTING_OWNER : { kind: 'forward', id: actingOwner };
+  return actingOwner === self ? ACTING : { kind: 'forward', id: actingOwner };
 }
 
 /** Finds the node that decides for a client now, also after a pause in which that may have changed. */
@@ -47,7 +49,7 @@ export class Router {
     const to = route(membership, client);
     if (to.kind === 'forward') return to.id;
     if (to.kind === 'nobody') return undefined;
-    if (to.degraded) membership.noteActing(client);
+    if (to.kind === 'acting') membership.noteActing(client);
     return membership.self().id;
   }
 }

@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.js';
 type Results = readonly CheckResult[];
 
 interface Answered {
-  readonly batchId: string;
+  readonly messageId: string;
   readonly results: Results | Promise<Results>;
   readonly bytes: number;
   readonly atMs: number;
@@ -33,15 +33,15 @@ export class AnsweredBatches {
     private readonly maxBytes: number,
   ) {}
 
-  get(batchId: string): Results | Promise<Results> | undefined {
-    const answered = this.byId.get(batchId);
+  get(messageId: string): Results | Promise<Results> | undefined {
+    const answered = this.byId.get(messageId);
     return answered === undefined || this.clock.nowMs() - answered.atMs >= this.ttlMs ? undefined : answered.results;
   }
 
   /** @param size upper bound of the size of the answer */
-  add(batchId: string, results: Results | Promise<Results>, size: number): void {
-    const answered = { batchId, results, bytes: size, atMs: this.clock.nowMs() };
-    this.byId.set(batchId, answered);
+  add(messageId: string, results: Results | Promise<Results>, size: number): void {
+    const answered = { messageId, results, bytes: size, atMs: this.clock.nowMs() };
+    this.byId.set(messageId, answered);
     this.queue.push(answered);
     this.bytes += size;
     this.forgetOld(answered.atMs);
@@ -51,7 +51,7 @@ export class AnsweredBatches {
     for (; this.first < this.queue.length; this.first += 1) {
       const oldest = this.queue[this.first]!;
       if (this.bytes <= this.maxBytes && nowMs - oldest.atMs < this.ttlMs) break;
-      if (this.byId.get(oldest.batchId) === oldest) this.byId.delete(oldest.batchId);
+      if (this.byId.get(oldest.messageId) === oldest) this.byId.delete(oldest.messageId);
       this.queue[this.first] = undefined;
       this.bytes -= oldest.bytes;
     }

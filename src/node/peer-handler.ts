@@ -58,7 +58,7 @@ export class PeerHandler {
     const { from } = sender;
     switch (message.kind) {
       case 'decide':
-        return this.decide(message);
+        return this.serveChecks(message);
       case 'heartbeat':
         return peerRpc.answerHeartbeat(sender, message.members);
       case 'lease':
@@ -111,18 +111,18 @@ export class PeerHandler {
   private decided(results: Results): PeerAnswer {
     // If this node does not decide for a client, the two nodes have different rings and compare member lists. The list
     // is not kept with the answer: it may be long, and it changes.
-    const members = results.includes(null) ? this.parts.membership.records() : [];
+    const members = results.includes('not-mine') ? this.parts.membership.records() : [];
     return { kind: 'decided', results, members };
   }
 
-  private decide(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
+  private serveChecks(message: Extract<PeerMessage, { kind: 'decide' }>): PeerAnswer | Promise<PeerAnswer> {
     const { membership, peerRpc, peerChecks } = this.parts;
-    const before = this.answered.get(message.batchId);
+    const before = this.answered.get(message.messageId);
     if (before !== undefined) return this.replay(before);
     // A member that refused the sender counts as down here only if it refuses this node too.
     for (const id of message.refused) if (!membership.isDown(id)) peerRpc.heartbeat(id);
-    const results = peerChecks.decide(message.checks);
-    this.answered.add(message.batchId, results, answerBytes(message.checks));
+    const results = peerChecks.serve(message.checks);
+    this.answered.add(message.messageId, results, answerBytes(message.checks));
     return this.replay(results);
   }
 

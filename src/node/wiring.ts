@@ -235,8 +235,7 @@ export function wireDecisions(
   const { copies, table, recent, reservations, changes: replicator } = deps;
   const acknowledger = registryMember?.acknowledger({ copies, ask }, { replicas, suspectAfterMs, giveUpAfterMs });
   const decidesFor = (clientId: string): boolean => {
-    const to = route(membership, clientId);
-    return to.kind === 'mine' && !to.degraded && !gate.isClosed;
+    return route(membership, clientId).kind === 'own' && !gate.isClosed;
   };
   const leaseGranter = new LeaseGranter({
     clock,

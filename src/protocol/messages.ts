@@ -96,12 +96,12 @@ export type Factors = readonly (readonly [name: string, factor: number])[];
 
 export type PeerMessage =
   /**
-   * Decide these checks. A batch that is sent again under its id is charged once. `refused`: members that refused a
+   * Decide these checks. A message that is sent again under its id is charged once. `refused`: members that refused a
    * connection.
    */
   | {
       readonly kind: 'decide';
-      readonly batchId: string;
+      readonly messageId: string;
       readonly refused: readonly NodeId[];
       readonly checks: readonly Check[];
     }
@@ -239,7 +239,7 @@ export type PeerAnswer =
  * `overloaded`: too many checks wait at the receiver, and nothing was charged. `null`: the receiver does not decide for
  * the client.
  */
-export type CheckResult = DecidedByPeer | 'overloaded' | null;
+export type CheckResult = DecidedByPeer | 'overloaded' | 'not-mine';
 
 export interface DecidedByPeer {
   readonly verdict: Verdict;

@@ -75,7 +75,8 @@ export class Placement {
 
   /** Whether this node decides for a client, as owner or as acting owner. */
   decides(client: Placed): boolean {
-    return route(this.membership, client).kind === 'mine';
+    const { kind } = route(this.membership, client);
+    return kind === 'own' || kind === 'acting';
   }
 
   /**

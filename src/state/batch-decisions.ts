@@ -16,7 +16,7 @@ type Key = Pick<Named, 'hashHigh' | 'hashLow'>;
 /** A decision on an item of a batch. */
 interface ItemDecision {
   batchId: string;
-  place: number;
+  index: number;
   /** Monotonic ms of the decision. */
   atMs: number;
   allowed: boolean;
@@ -36,7 +36,7 @@ const REMAINING = 3;
 /** `EMPTY`, `ALLOWED`, `NEVER`, or `DENIED` plus the ms after which the same cost could pass. */
 const OUTCOME = 4;
 const RESET_MS = 5;
-/** The decision before this one on the same client: the order of its batch times `PLACES`, plus its place; 0: none. */
+/** The decision before this one on the same client: the order of its batch times `MAX_ITEMS`, plus its index; 0: none. */
 const PREVIOUS = 6;
 /** Monotonic ms of the decision. */
 const AT_MS = 7;
@@ -46,11 +46,11 @@ const ALLOWED = 1;
 const NEVER = 2;
 const DENIED = 3;
 
-/** `Named.lastItem` is the number of a batch and a place in it, in 31 bits. */
-const PLACE_BITS = 10;
-const PLACES = 2 ** PLACE_BITS;
-const PLACE_MASK = PLACES - 1;
-const MAX_NUMBERS = 2 ** (31 - PLACE_BITS);
+/** `Named.lastItem` is the number of a batch and an index in it, in 31 bits. */
+const INDEX_BITS = 10;
+const MAX_ITEMS = 2 ** INDEX_BITS;
+const INDEX_MASK = MAX_ITEMS - 1;
+const MAX_NUMBERS = 2 ** (31 - INDEX_BITS);
 
 /** Measured bytes of a batch without its rows. */
 const BATCH_BYTES = 400;
@@ -88,7 +88,7 @@ export class BatchDecisions {
   private count = 0;
   private readonly item: ItemDecision = {
     batchId: '',
-    place: 0,
+    index: 0,
     atMs: 0,
     allowed: false,
     limit: 0,
@@ -114,9 +114,9 @@ export class BatchDecisions {
   }
 
   /** Returns the decision on an item, if it was one on this client. */
-  get(batchId: string, place: number, client: Key, nowMs: number): Decision | undefined {
+  get(batchId: string, index: number, client: Key, nowMs: number): Decision | undefined {
     const batch = this.find(batchId, nowMs);
-    const at = batch === undefined ? -1 : this.rowOf(batch, place, nowMs);
+    const at = batch === undefined ? -1 : this.rowOf(batch, index, nowMs);
     if (batch === undefined || at < 0 || !this.isOf(batch, at, client)) return undefined;
     const { rows } = batch;
     return {
@@ -141,7 +141,7 @@ export class BatchDecisions {
    */
   add(
     batchId: string,
-    place: number,
+    index: number,
     client: Named,
     verdict: ItemVerdict,
     atMs: number,
@@ -150,12 +150,12 @@ export class BatchDecisions {
   ): boolean {
     const { allowed, limit, remaining, retryAfterMs, resetMs } = verdict;
     let batch = this.find(batchId, nowMs);
-    this.last = batch ??= this.begin(batchId, Math.max(count, place + 1), atMs);
-    const at = place << ROW_SHIFT;
-    if (at >= batch.rows.length) this.grow(batch, place);
+    this.last = batch ??= this.begin(batchId, Math.max(count, index + 1), atMs);
+    const at = index << ROW_SHIFT;
+    if (at >= batch.rows.length) this.grow(batch, index);
     const { rows } = batch;
-    if (this.rowOf(batch, place, nowMs) === at) return this.isOf(batch, at, client);
-    const named = batch.order * PLACES + place;
+    if (this.rowOf(batch, index, nowMs) === at) return this.isOf(batch, at, client);
+    const named = batch.order * MAX_ITEMS + index;
     if (rows[at + OUTCOME] === EMPTY) {
       batch.size += 1;
       this.count += 1;
@@ -169,7 +169,7 @@ export class BatchDecisions {
     rows[at + RESET_MS] = resetMs;
     rows[at + PREVIOUS] = previous === named ? 0 : previous;
     rows[at + AT_MS] = atMs;
-    client.lastItem = (batch.number << PLACE_BITS) | place;
+    client.lastItem = (batch.number << INDEX_BITS) | index;
     if (atMs > batch.atMs) {
       batch.atMs = atMs;
       this.unlink(batch);
@@ -182,14 +182,14 @@ export class BatchDecisions {
   eachOf(client: Named, most: number, sinceMs: number, visit: (decision: Readonly<ItemDecision>) => void): void {
     for (let [left, named] = [most, this.lastOf(client)]; left > 0 && named !== 0; left -= 1) {
       const batch = this.batchOf(named);
-      const place = named % PLACES;
-      const at = place << ROW_SHIFT;
+      const index = named % MAX_ITEMS;
+      const at = index << ROW_SHIFT;
       // Another batch may have the number of one that is forgotten, but then the row is that of another client.
       if (batch === undefined || at >= batch.rows.length || !this.isOf(batch, at, client)) return;
       const { rows } = batch;
       if (rows[at + OUTCOME] === EMPTY || rows[at + AT_MS]! < sinceMs) return;
       this.item.batchId = batch.id;
-      this.item.place = place;
+      this.item.index = index;
       this.item.atMs = rows[at + AT_MS]!;
       this.item.allowed = rows[at + OUTCOME] === ALLOWED;
       this.item.limit = rows[at + LIMIT]!;
@@ -239,8 +239,8 @@ export class BatchDecisions {
   }
 
   /** Returns the row of an item of a batch, if its decision is still remembered; -1: it is not. */
-  private rowOf({ rows }: Batch, place: number, nowMs: number): number {
-    const at = place << ROW_SHIFT;
+  private rowOf({ rows }: Batch, index: number, nowMs: number): number {
+    const at = index << ROW_SHIFT;
     if (at >= rows.length || rows[at + OUTCOME] === EMPTY || nowMs - rows[at + AT_MS]! > this.ttlMs) return -1;
     return at;
   }
@@ -294,8 +294,8 @@ export class BatchDecisions {
     return batch;
   }
 
-  private grow(batch: Batch, place: number): void {
-    const rows = Math.min(PLACES, Math.max(place + 1, batch.rows.length >> (ROW_SHIFT - 1)));
+  private grow(batch: Batch, index: number): void {
+    const rows = Math.min(MAX_ITEMS, Math.max(index + 1, batch.rows.length >> (ROW_SHIFT - 1)));
     const larger = new Float64Array(rows << ROW_SHIFT);
     larger.set(batch.rows);
     this.usedBytes += 8 * (larger.length - batch.rows.length);
@@ -308,12 +308,12 @@ export class BatchDecisions {
 
   /** Returns the last decision on a client, as `PREVIOUS` names it. */
   private lastOf({ lastItem }: Named): number {
-    const batch = this.byNumber.get(lastItem >>> PLACE_BITS);
-    return batch === undefined ? 0 : batch.order * PLACES + (lastItem & PLACE_MASK);
+    const batch = this.byNumber.get(lastItem >>> INDEX_BITS);
+    return batch === undefined ? 0 : batch.order * MAX_ITEMS + (lastItem & INDEX_MASK);
   }
 
   private batchOf(named: number): Batch | undefined {
-    const order = Math.floor(named / PLACES);
+    const order = Math.floor(named / MAX_ITEMS);
     const batch = this.byNumber.get(order % this.numbers);
     return batch?.order === order ? batch : undefined;
   }
@@ -325,7 +325,7 @@ export class BatchDecisions {
   private endBefore(taken: number, client: Named): void {
     for (let named = this.lastOf(client); named !== 0;) {
       const batch = this.batchOf(named);
-      const at = (named % PLACES) << ROW_SHIFT;
+      const at = (named % MAX_ITEMS) << ROW_SHIFT;
       if (batch === undefined || !this.isOf(batch, at, client)) return;
       named = batch.rows[at + PREVIOUS]!;
       if (named === taken) batch.rows[at + PREVIOUS] = named = 0;

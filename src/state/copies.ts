@@ -189,7 +189,7 @@ export class CopyBatch {
     let items = 0;
     recent.batches.eachOf(client, maxIds, nowMs - maxAgeMs, (item) => {
       items += 1;
-      writer.itemDecision(item.batchId, item.place, nowMs - item.atMs, item);
+      writer.itemDecision(item.batchId, item.index, nowMs - item.atMs, item);
     });
     if (!hasBuckets && items + named.length + reserved.length === 0) return writer.cancel();
     writer.endDecisions(reserved.length);

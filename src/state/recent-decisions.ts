@@ -181,7 +181,7 @@ export class RecentDecisions {
     if (item === undefined) return undefined;
     hashClientId(clientId, this.hash);
     const key = { hashHigh: this.hash[0]!, hashLow: this.hash[1]! };
-    return this.batches.get(item.batchId, item.place, key, this.clock.nowMs());
+    return this.batches.get(item.batchId, item.index, key, this.clock.nowMs());
   }
 
   private isOver({ atMs }: Remembered, nowMs: number): boolean {

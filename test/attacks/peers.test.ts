@@ -12,7 +12,7 @@ const MESSAGES: [what: string, body: (clientId: string, victim: string) => PeerM
   ['names a victim as a member', (_, victim) => ({ kind: 'heartbeat', members: [memberOf(victim)] })],
   [
     'names a victim as one that refused',
-    (_, victim) => ({ kind: 'decide', batchId: 'x', refused: [victim], checks: [] }),
+    (_, victim) => ({ kind: 'decide', messageId: 'x', refused: [victim], checks: [] }),
   ],
   ['asks for all clients', () => ({ kind: 'handoff', chunk: 0, gone: [] })],
   ['looks at a client', (clientId) => ({ kind: 'describe', clientId })],

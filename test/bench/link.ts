@@ -70,7 +70,7 @@ async function measure(secret: string): Promise<string> {
     const checks = Array.from({ length: CHECKS }, (_, i) =>
       createCheck(clientKey(`client-${CHECKS * sent + i}`), [RULE]),
     );
-    return { sender: SENDER, body: { kind: 'decide', batchId: `127.0.0.1:9080 1 ${sent}`, refused: [], checks } };
+    return { sender: SENDER, body: { kind: 'decide', messageId: `127.0.0.1:9080 1 ${sent}`, refused: [], checks } };
   }
 
   async function load(inFlight: number, durationMs: number): Promise<number> {

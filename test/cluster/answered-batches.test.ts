@@ -5,7 +5,7 @@ describe('answered batches', () => {
   it('have their answers until the time is over', () => {
     let nowMs = 0;
     const answered = new AnsweredBatches({ nowMs: () => nowMs }, 100, 1_000);
-    const results = [null];
+    const results = ['not-mine' as const];
     answered.add('a', results, 1);
     nowMs = 99;
     expect(answered.get('a')).to.equal(results);
@@ -32,7 +32,7 @@ describe('answered batches', () => {
     const answered = new AnsweredBatches({ nowMs: () => nowMs }, 100, 1_000);
     answered.add('a', [], 1);
     nowMs = 100;
-    const again = [null];
+    const again = ['not-mine' as const];
     answered.add('a', again, 1);
     answered.add('b', [], 1);
     expect(answered.get('a')).to.equal(again);

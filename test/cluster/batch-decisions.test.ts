@@ -26,9 +26,9 @@ const decision = (remaining: number): object => ({
 });
 
 describe('decisions on items of batches', () => {
-  it('are found by batch, place, and client, and listed by client, the last first', () => {
+  it('are found by batch, index, and client, and listed by client, the last first', () => {
     const steps = fc.array(
-      fc.record({ batch: fc.nat(3), place: fc.oneof(fc.nat(3), fc.constantFrom(7, 8, 999)), client: fc.nat(3) }),
+      fc.record({ batch: fc.nat(3), index: fc.oneof(fc.nat(3), fc.constantFrom(7, 8, 999)), client: fc.nat(3) }),
       { maxLength: 40, size: 'max' },
     );
     fc.assert(
@@ -36,19 +36,19 @@ describe('decisions on items of batches', () => {
         const decisions = create();
         const clients = [0, 1, 2, 3].map(clientOf);
         const model = new Map<string, { client: number; remaining: number }>();
-        for (const [remaining, { batch, place, client }] of asked.entries()) {
-          const key = `b${batch}#${place}`;
+        for (const [remaining, { batch, index, client }] of asked.entries()) {
+          const key = `b${batch}#${index}`;
           const known = model.get(key);
           const first = known?.client === client ? decision(known.remaining) : undefined;
-          expect(decisions.get(`b${batch}`, place, clients[client]!, 5)).to.deep.equal(first);
-          const isAdded = decisions.add(`b${batch}`, place, clients[client]!, verdict(remaining), 5, size);
+          expect(decisions.get(`b${batch}`, index, clients[client]!, 5)).to.deep.equal(first);
+          const isAdded = decisions.add(`b${batch}`, index, clients[client]!, verdict(remaining), 5, size);
           expect(isAdded).to.equal(known === undefined || known.client === client);
           if (known === undefined) model.set(key, { client, remaining });
         }
         expect(decisions.size()).to.equal(model.size);
         for (const [n, client] of clients.entries()) {
           const listed: [string, number][] = [];
-          decisions.eachOf(client, 1_000, 0, (one) => listed.push([`${one.batchId}#${one.place}`, one.remaining]));
+          decisions.eachOf(client, 1_000, 0, (one) => listed.push([`${one.batchId}#${one.index}`, one.remaining]));
           const expected = [...model].filter(([, one]) => one.client === n).map(([key, one]) => [key, one.remaining]);
           expect(listed).to.deep.equal(expected.reverse());
         }
@@ -74,9 +74,9 @@ describe('decisions on items of batches', () => {
   it('are each remembered for 60 s, however long their batch goes on', () => {
     const decisions = create();
     const client = clientOf(1);
-    for (let place = 0; place < 5; place += 1) decisions.add('b', place, client, verdict(place), place * 30_000);
+    for (let index = 0; index < 5; index += 1) decisions.add('b', index, client, verdict(index), index * 30_000);
     const foundAt = (nowMs: number): readonly number[] =>
-      [0, 1, 2, 3, 4].filter((place) => decisions.get('b', place, client, nowMs) !== undefined);
+      [0, 1, 2, 3, 4].filter((index) => decisions.get('b', index, client, nowMs) !== undefined);
     expect([TTL_MS, TTL_MS + 1, 120_000, 120_001].map(foundAt)).to.deep.equal([
       [0, 1, 2, 3, 4],
       [1, 2, 3, 4],
@@ -84,7 +84,7 @@ describe('decisions on items of batches', () => {
       [3, 4],
     ]);
     const listed: number[] = [];
-    decisions.eachOf(client, 10, 120_001 - TTL_MS, ({ place, atMs }) => listed.push(place, atMs));
+    decisions.eachOf(client, 10, 120_001 - TTL_MS, ({ index, atMs }) => listed.push(index, atMs));
     expect(listed).to.deep.equal([4, 120_000, 3, 90_000]);
     expect([180_000, 180_001].map((nowMs) => decisions.knows('b', nowMs))).to.deep.equal([true, false]);
     expect(decisions.knows('other', 0)).to.equal(false);
@@ -98,7 +98,7 @@ describe('decisions on items of batches', () => {
       decisions.eachOf(client, 10, 0, ({ remaining }) => listed.push(remaining));
       return listed;
     };
-    for (const place of [0, 1, 2]) decisions.add('b', place, alice, verdict(place), place * 25_000);
+    for (const index of [0, 1, 2]) decisions.add('b', index, alice, verdict(index), index * 25_000);
     expect(decisions.add('b', 0, alice, verdict(7), TTL_MS + 1)).to.equal(true);
     expect(decisions.get('b', 0, alice, TTL_MS + 1)).to.deep.equal(decision(7));
     expect(list(alice)).to.deep.equal([7, 2, 1]);
@@ -124,12 +124,12 @@ describe('decisions on items of batches', () => {
 
   it('take a row each, in a batch that grows by as many rows as it has', () => {
     const [BATCH, ROW] = [400, 64];
-    const rowsOf = (places: readonly number[], size?: number): number => {
+    const rowsOf = (indexes: readonly number[], size?: number): number => {
       const decisions = create();
-      for (const place of places) decisions.add('b', place, clientOf(1), verdict(1), 0, size);
+      for (const index of indexes) decisions.add('b', index, clientOf(1), verdict(1), 0, size);
       return (decisions.bytes() - BATCH - 4) / ROW;
     };
-    expect([[0], [7], [20], [0, 8], [0, 20]].map((places) => rowsOf(places))).to.deep.equal([8, 8, 21, 16, 21]);
+    expect([[0], [7], [20], [0, 8], [0, 20]].map((indexes) => rowsOf(indexes))).to.deep.equal([8, 8, 21, 16, 21]);
     expect([rowsOf([0], 3), rowsOf([0, 3], 3), rowsOf([0, 999], 600)]).to.deep.equal([3, 6, 1_024]);
   });
 
@@ -235,9 +235,9 @@ describe('decisions on items of batches', () => {
   it('of one client are forgotten together', () => {
     const decisions = create();
     const [a, b] = [clientOf(1), clientOf(2)];
-    for (const [place, client] of [a, b, a].entries()) decisions.add('b', place, client, verdict(place), 0);
+    for (const [index, client] of [a, b, a].entries()) decisions.add('b', index, client, verdict(index), 0);
     decisions.forget(a);
-    expect([0, 1, 2].map((place) => decisions.get('b', place, place === 1 ? b : a, 0))).to.deep.equal([
+    expect([0, 1, 2].map((index) => decisions.get('b', index, index === 1 ? b : a, 0))).to.deep.equal([
       undefined,
       decision(1),
       undefined,

@@ -37,7 +37,7 @@ function createSetup(answer: Decision | Promise<Decision>) {
       for (const item of items) asked.push(item.check);
       const answerAll = ({ unreserved, ...one }: Decision): void => {
         for (const item of items) {
-          item.decide(one, one);
+          item.record(one, one);
           if (unreserved !== undefined) item.extras = { unreserved };
         }
       };

@@ -62,9 +62,9 @@ describe('copies', () => {
   };
 
   /** A decision on an item of a batch, as the limiter notes it. */
-  const decideItem = (node: Node, id: string, batchId: string, place: number, remaining: number): void =>
+  const decideItem = (node: Node, id: string, batchId: string, index: number, remaining: number): void =>
     change(node, id, (client, nowMs) => {
-      node.recent.batches.add(batchId, place, client, verdict(remaining), nowMs);
+      node.recent.batches.add(batchId, index, client, verdict(remaining), nowMs);
       client.remembersUntilMs = nowMs + 60_000;
     });
 
@@ -85,7 +85,7 @@ describe('copies', () => {
 
   function batchOf({ table, copies }: Node, whole = true): Uint8Array {
     const batch = copies.createBatch();
-    for (let place = 0; place < table.size(); place += 1) batch.add(table.at(place)!, whole);
+    for (let index = 0; index < table.size(); index += 1) batch.add(table.at(index)!, whole);
     return batch.take();
   }
 
@@ -169,16 +169,16 @@ describe('copies', () => {
     });
 
     it('have the decisions on its own batch items alone, with their ages', () => {
-      for (const place of [0, 1]) decideItem(sender, 'alice', 'batch', place, place);
+      for (const index of [0, 1]) decideItem(sender, 'alice', 'batch', index, index);
       decideItem(sender, 'bob', 'batch', 2, 2);
       clock.advance(300);
-      for (const [id, places] of [
+      for (const [id, indexes] of [
         ['alice', [1, 0]],
         ['bob', [2]],
       ] as const) {
         const [, , recent] = copyOf(sender, id, true)!;
-        const expected = places.map((place) => {
-          return { requestId: batchItemId('batch', place), ageMs: 300, verdict: verdict(place), degraded: false };
+        const expected = indexes.map((index) => {
+          return { requestId: batchItemId('batch', index), ageMs: 300, verdict: verdict(index), degraded: false };
         });
         expect(recent).to.deep.equal(expected);
       }
@@ -236,12 +236,12 @@ describe('copies', () => {
       decideItem(sender, 'bob', 'batch', 1, 8);
       clock.advance(1_000);
       receive(batchOf(sender));
-      for (const [id, place] of [
+      for (const [id, index] of [
         ['alice', 0],
         ['bob', 1],
       ] as const) {
         expect(owedBy(receiver, id)).to.equal(undefined);
-        expect(receiver.recent.get(id, batchItemId('batch', place))).to.include({ remaining: 7 + place });
+        expect(receiver.recent.get(id, batchItemId('batch', index))).to.include({ remaining: 7 + index });
       }
     });
 
@@ -286,7 +286,7 @@ describe('copies', () => {
     });
 
     it('have items of batches where those are kept, and other request ids to be passed on', () => {
-      for (const place of [0, 1]) decideItem(sender, 'alice', 'batch', place, place);
+      for (const index of [0, 1]) decideItem(sender, 'alice', 'batch', index, index);
       receive(batchOf(sender));
       expect([receiver.recent.batches.size(), receiver.recent.size()]).to.deep.equal([2, 0]);
       decideNamed(sender, 'bob', 'q', 4);

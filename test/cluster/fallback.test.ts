@@ -21,7 +21,7 @@ function createSetup(onUnavailable: OnUnavailable, others = OTHERS) {
     fallback: {
       decide(check: Check): Decision {
         const item = new CheckBatch().add(check);
-        fallback.decide(item);
+        fallback.answer(item);
         return item.decision;
       },
     },

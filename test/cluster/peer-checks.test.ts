@@ -113,12 +113,12 @@ describe('an answer that is kept in case its batch is sent again', () => {
       const [notOwned] = ownedBy(world, 'a:1', 1);
       const checks = [checkOf(notOwned!, RULES)];
       const sender = { from, view: '', policies: '' };
-      return cluster.receive({ sender, body: { kind: 'decide', batchId: 'once', refused: [], checks } });
+      return cluster.receive({ sender, body: { kind: 'decide', messageId: 'once', refused: [], checks } });
     };
     const beatsOf = async (): Promise<number> => {
       const { body } = await send();
       if (body.kind !== 'decided') throw new Error(body.kind);
-      expect(body.results).to.deep.equal([null]);
+      expect(body.results).to.deep.equal(['not-mine']);
       return body.members.find(({ id }) => id === 'b:1')!.beat;
     };
     const before = await beatsOf();
@@ -135,10 +135,10 @@ describe('an answer that is kept in case its batch is sent again', () => {
       const checks = [checkOf(owned!, RULES)];
       const { body } = await cluster.receive({
         sender,
-        body: { kind: 'decide', batchId: 'once', refused: [], checks },
+        body: { kind: 'decide', messageId: 'once', refused: [], checks },
       });
       if (body.kind !== 'decided') throw new Error(body.kind);
-      expect(body.results).not.to.include(null);
+      expect(body.results).not.to.include('not-mine');
       return body.results;
     };
     const first = await send();

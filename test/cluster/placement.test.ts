@@ -63,7 +63,7 @@ describe('the route of a client', () => {
 
   it('ends at the owner, which does not decide once its lease is over', () => {
     view.setRing(SELF, 'h2:1');
-    expect(to()).to.deep.equal({ kind: 'mine', degraded: false });
+    expect(to()).to.deep.equal({ kind: 'own' });
     view.leaseExpired = true;
     expect(to()).to.deep.equal({ kind: 'nobody' });
   });
@@ -80,7 +80,7 @@ describe('the route of a client', () => {
     view.down = new Set(['h2:1']);
     expect(to()).to.deep.equal({ kind: 'forward', id: 'h3:1' });
     view.down.add('h3:1').add(SELF);
-    expect(to(5)).to.deep.equal({ kind: 'mine', degraded: true });
+    expect(to(5)).to.deep.equal({ kind: 'acting' });
     expect(view.readings.slice(-2)).to.deep.equal([5, 5]);
     view.setRing('h2:1', 'h3:1');
     expect(to()).to.deep.equal({ kind: 'nobody' });

@@ -397,7 +397,7 @@ describe('policies in a cluster', () => {
       const policy = policyOf('api', onUnavailable === undefined ? text : { ...text, onUnavailable });
       const terms = { policy, listed: undefined };
       const item = new CheckBatch().add(createCheck(clientKey('x'), policy.rules, { terms }));
-      fallback.decide(item);
+      fallback.answer(item);
       return item.decision;
     };
     expect(decide('closed')).to.include({ allowed: false, source: 'fallback', degraded: true });

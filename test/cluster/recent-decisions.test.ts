@@ -164,11 +164,11 @@ describe('recent decisions', () => {
 
   it('go with those on items of batches, if the client is forgotten', () => {
     const recent = new RecentDecisions(createFakeClock(), 'a:1', 1e6);
-    for (const [place, id] of ['alice', 'bob'].entries()) {
+    for (const [index, id] of ['alice', 'bob'].entries()) {
       const { hashHigh, hashLow } = clientKey(id);
-      recent.batches.add('b', place, { hashHigh, hashLow, lastItem: 0 }, decision, 0);
+      recent.batches.add('b', index, { hashHigh, hashLow, lastItem: 0 }, decision, 0);
     }
-    const found = () => ['alice', 'bob'].map((id, place) => recent.get(id, batchItemId('b', place))?.remaining);
+    const found = () => ['alice', 'bob'].map((id, index) => recent.get(id, batchItemId('b', index))?.remaining);
     expect(found()).to.deep.equal([9, 9]);
     expect(recent.get('alice', 'b')).to.equal(undefined);
     recent.forget('alice');

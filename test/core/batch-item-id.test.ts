@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import { batchItemId, MAX_BATCH_ID_BYTES, readBatchItemId } from '../../src/limits/batch-item-id.js';
 
 describe('the request id of an item of a batch', () => {
-  it('names its batch and its place, whatever the id of the batch', () => {
+  it('names its batch and its index, whatever the id of the batch', () => {
     const batchId = fc.oneof(fc.string({ minLength: 1, unit: 'binary' }), fc.stringMatching(/^[#0-9\n]{1,9}$/));
     fc.assert(
-      fc.property(batchId, fc.nat(999), (id, place) => {
-        expect(readBatchItemId(batchItemId(id, place))).to.deep.equal({ batchId: id, place });
+      fc.property(batchId, fc.nat(999), (id, index) => {
+        expect(readBatchItemId(batchItemId(id, index))).to.deep.equal({ batchId: id, index });
       }),
     );
   });

@@ -32,7 +32,7 @@ const verdictAt = (index: number) => ({
 describe('a batch of checks', () => {
   it('gives each check as an object, with its own id, hash, and request id, also when all are answered', () => {
     const batch = batchOfThree();
-    for (const item of batch.items) item.decide(verdictAt(item.index), origin);
+    for (const item of batch.items) item.record(verdictAt(item.index), origin);
     expect(batch.size).to.equal(3);
     for (const [index, clientId, requestId] of [
       [0, 'alice', 'r-1'],
@@ -75,7 +75,7 @@ describe('a batch of checks', () => {
     for (const index of [2, 0, 1]) {
       const item = batch.items[index]!;
       expect(item.isAnswered).to.equal(false);
-      item.decide(verdictAt(index), { ...origin, owner: `o:${index}` });
+      item.record(verdictAt(index), { ...origin, owner: `o:${index}` });
       expect(item.isAnswered).to.equal(true);
     }
     for (const { index, decision } of batch.items)
@@ -95,11 +95,11 @@ describe('a batch of checks', () => {
 
   it('lets a later answer replace an earlier one', () => {
     const item = batchOfThree().items[0]!;
-    item.decide(verdictAt(0), origin);
+    item.record(verdictAt(0), origin);
     item.extras = { reservation: 'r' };
     item.fail(failure);
     expect(() => item.decision).to.throw(failure);
-    item.decide(verdictAt(0), origin);
+    item.record(verdictAt(0), origin);
     expect(item.decision).to.deep.equal({ ...verdictAt(0), ...origin });
   });
 

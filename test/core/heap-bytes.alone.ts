@@ -191,7 +191,7 @@ describe('the bytes that are charged', () => {
         const check = createCheck(clientKey(idOf(i, idBytes)), rules, { requestId: idOf(i, idBytes) });
         const item = batch.add(check);
         const decision = decisionOf(rules);
-        item.decide(decision, decision);
+        item.record(decision, decision);
         forwarder.forward(item, 'b:1', 0, { forwarded: () => undefined });
       };
       const measured = await measure(add);

@@ -42,7 +42,7 @@ describe('the writer of the answers of a batch', () => {
       const item = batch.items[place]!;
       if (answer instanceof TokenringError) return item.fail(answer);
       const { owner, source, degraded } = answer;
-      item.decide(answer, isObject(place) ? answer : { owner, source, degraded });
+      item.record(answer, isObject(place) ? answer : { owner, source, degraded });
     });
     const out = writer.batch();
     out.write(batch, 0, 1);
@@ -102,7 +102,7 @@ describe('the writer of the answers of a batch', () => {
     const origin = { owner: 'a:1', source: 'owner', degraded: false } as const;
     const memoryOf = (copied: boolean): Buffer => {
       const batch = CheckBatch.of([CHECK]);
-      batch.items[0]!.decide(decision, origin);
+      batch.items[0]!.record(decision, origin);
       const out = writer.batch();
       out.write(batch, 0, 1);
       let memory: Buffer = Buffer.alloc(0);

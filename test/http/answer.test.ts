@@ -130,7 +130,7 @@ describe('the answer to a decision', () => {
     const item = new CheckBatch().add(readCheck({ clientId: 'a', limit: 1, window: '1s' }));
     fc.assert(
       fc.property(decisions, (decision) => {
-        item.decide(decision, decision);
+        item.record(decision, decision);
         const json = writer.one(item).text();
         expect(json).to.match(/^[ -~]*$/);
         expect(JSON.stringify(JSON.parse(json))).to.equal(JSON.stringify(decision));

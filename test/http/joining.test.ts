@@ -17,7 +17,7 @@ describe('a node that has not joined the ring yet', () => {
     const context = new ServerContext({
       limiter: {
         decide: ({ items }) => {
-          for (const item of items) item.decide(ALLOWED, { owner: 'a:1', source: 'owner', degraded: false });
+          for (const item of items) item.record(ALLOWED, { owner: 'a:1', source: 'owner', degraded: false });
           return undefined;
         },
       },

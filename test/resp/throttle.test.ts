@@ -25,7 +25,7 @@ function createCell(): (nowMs: number, rule: readonly number[]) => unknown {
     if (question instanceof ErrorText) throw new Error(question.text);
     const { check, reply } = question;
     const batch = CheckBatch.of([check]);
-    batch.items[0]!.decide(decide(buckets, check, nowMs), ORIGIN);
+    batch.items[0]!.record(decide(buckets, check, nowMs), ORIGIN);
     const out = pool.take();
     writer.write(out, batch, [reply], 2);
     const [answer] = repliesOf(out.written().toString('latin1'));

@@ -74,7 +74,7 @@ export function createCallers(
     // An SDK repeats an item alone, or the whole batch.
     if (item === undefined || check.peek || asked.length % 3 === 0) return decideAlone(checks, check);
     const batch = new CheckBatch(undefined, item.batchId);
-    while (batch.size < item.place) batch.addError(new TokenringError('invalid_request'));
+    while (batch.size < item.index) batch.addError(new TokenringError('invalid_request'));
     const added = batch.add(check);
     const later = checks.decide(batch);
     return later === undefined ? added.decision : later.then(() => added.decision);

@@ -141,7 +141,7 @@ export const MUTATIONS: readonly Mutation[] = [
     world: patched({
       file: 'node/decide/owner.ts',
       find: 'const client = this.open(item);',
-      replace: 'if (degraded) table.delete(item.clientId);\n    const client = this.open(item);',
+      replace: "if (as === 'acting') table.delete(item.clientId);\n    const client = this.open(item);",
     }),
   },
   {

@@ -57,9 +57,11 @@ export function namesResendsAnew(): Tamper {
   return {
     message(_from, _to, sent) {
       if (sent.body.kind !== 'decide') return sent;
-      const times = seen.get(sent.body.batchId) ?? 0;
-      seen.set(sent.body.batchId, times + 1);
-      return times === 0 ? sent : { ...sent, body: { ...sent.body, batchId: `${sent.body.batchId} again ${times}` } };
+      const times = seen.get(sent.body.messageId) ?? 0;
+      seen.set(sent.body.messageId, times + 1);
+      return times === 0
+        ? sent
+        : { ...sent, body: { ...sent.body, messageId: `${sent.body.messageId} again ${times}` } };
     },
   };
 }

@@ -17,7 +17,7 @@ export function answersOf({ items }: CheckBatch): Answer[] {
 
 export function answer(item: BatchItem, given: Answer): void {
   if (given instanceof TokenringError) item.fail(given);
-  else item.decide(given, given);
+  else item.record(given, given);
 }
 
 /** Lets a node decide several checks as one batch. */

@@ -169,7 +169,7 @@ const decided: fc.Arbitrary<DecidedByPeer> = fc
     revocable: revocable && !degraded && !verdict.allowed,
     ...(repeats && verdict.allowed && { unreserved: true }),
   }));
-const results: fc.Arbitrary<CheckResult> = fc.oneof(decided, fc.constantFrom('overloaded' as const, null));
+const results: fc.Arbitrary<CheckResult> = fc.oneof(decided, fc.constantFrom('overloaded', 'not-mine'));
 
 const leaseTokens = fc.integer({ min: 1, max: MAX_LIMIT });
 const leases: fc.Arbitrary<LeaseSnapshot[]> = fc.array(
@@ -324,7 +324,7 @@ const factorLists = fc.record({
 const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({
     kind: kind('decide'),
-    batchId: texts(300),
+    messageId: texts(300),
     refused: fc.array(nodeIds, { maxLength: 3 }),
     checks: fc.array(checks, { maxLength: 12 }),
   }),

@@ -22,7 +22,7 @@ const RULE_FIELDS = [0, 10, 1_000];
 
 function decide(checks: readonly { clientId: string; rule: Rule }[]): Envelope<PeerMessage> {
   const list = checks.map(({ clientId, rule }) => plainCheck(clientId, rule));
-  return { sender: SENDER, body: { kind: 'decide', batchId: 'b', refused: [], checks: list } };
+  return { sender: SENDER, body: { kind: 'decide', messageId: 'b', refused: [], checks: list } };
 }
 
 const messageOf = (body: PeerMessage): Envelope<PeerMessage> => ({ sender: SENDER, body });

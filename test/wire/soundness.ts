@@ -171,7 +171,7 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
   text(0, 128, sender.view, 'view');
   switch (body.kind) {
     case 'decide':
-      text(1, 512, body.batchId, 'batch id');
+      text(1, 512, body.messageId, 'message id');
       body.refused.forEach((one) => id(one, 'refused'));
       return body.checks.forEach(check);
     case 'heartbeat':
@@ -235,7 +235,7 @@ export function expectSoundAnswer({ sender, body }: Envelope<PeerAnswer>): void 
   switch (body.kind) {
     case 'decided':
       for (const result of body.results) {
-        if (result === null || result === 'overloaded') continue;
+        if (result === 'not-mine' || result === 'overloaded') continue;
         verdict(result.verdict);
         flag(result.degraded, 'degraded');
       }

@@ -130,11 +130,11 @@ export function lowerLeast(
 ): void {
   const lower = (other: Reservation, made: 'earlier' | 'later'): void => {
     other.rules.forEach((rule, i) => {
-      const place = rules.findIndex((one) => sameBucket(one, rule));
-      const back = backs[place];
+      const index = rules.findIndex((one) => sameBucket(one, rule));
+      const back = backs[index];
       if (back === undefined) return;
       if (made === 'later') other.least[i] = less(other.least[i]!, back, rule.windowMs);
-      else other.least[i] = lesser(other.least[i]!, less(least[place]!, back, rule.windowMs));
+      else other.least[i] = lesser(other.least[i]!, less(least[index]!, back, rule.windowMs));
     });
   };
   for (const other of earlier) lower(other, 'earlier');
@@ -168,14 +168,14 @@ export function settleSnapshots(
   const more = cost - known.cost;
   const backs = known.rules.map(() => NOTHING);
   const settled = snapshots.map((snapshot) => {
-    const place = known.rules.findIndex((rule) => sameBucket(rule, snapshot));
-    if (place < 0) return snapshot;
+    const index = known.rules.findIndex((rule) => sameBucket(rule, snapshot));
+    if (index < 0) return snapshot;
     const { state, algorithm, windowMs } = snapshot;
     if (algorithm === 'token-bucket') {
       const [tokens, part] = state as [number, number];
       if (more > 0) return withState(snapshot, [tokens + Math.min(more, MAX_DEBT), part]);
-      const back = lesser([-more, 0], lesser(known.least[place]!, [tokens, part]));
-      backs[place] = back;
+      const back = lesser([-more, 0], lesser(known.least[index]!, [tokens, part]));
+      backs[index] = back;
       return withState(snapshot, less([tokens, part], back, windowMs));
     }
     const lefts = state.filter((_, i) => i % 2 === 0);

@@ -99,8 +99,8 @@ export class BatchItem {
     return this.object?.clientId.length ?? this.idEnd - this.idStart;
   }
 
-  /** Decides the check. The verdict, which may be reused, is copied; the origin is kept. */
-  decide({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: Verdict, origin: Origin): void {
+  /** Takes the decision. The verdict, which may be reused, is copied; the origin is kept. */
+  record({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: Verdict, origin: Origin): void {
     this.error = undefined;
     this.origin = origin;
     this.allowed = allowed;

@@ -39,47 +39,47 @@ export class CheckPipeline implements BatchDecider {
   decide(batch: CheckBatch): Promise<void> | undefined {
     const { size } = batch;
     // A check alone takes no longer than the request around it, and need not wait behind batches.
-    if (size === 1) return this.decideSlice(batch, 0, 1);
+    if (size === 1) return this.runSlice(batch, 0, 1);
     const { turns } = this;
     if (turns.mayWork() && size <= turns.left()) {
       this.decided += size;
-      return this.decideSlice(batch, 0, size);
+      return this.runSlice(batch, 0, size);
     }
     return this.decideInTurns(batch);
   }
 
   private async decideInTurns(batch: CheckBatch): Promise<void> {
     const waiting: Promise<void>[] = [];
-    await this.turns.runSteps('other', this.decideSlices(batch, waiting));
+    await this.turns.runSteps('other', this.runSlices(batch, waiting));
     await Promise.all(waiting);
   }
 
   /** @param waiting gets what the checks of the slices wait for */
-  private *decideSlices(batch: CheckBatch, waiting: Promise<void>[]): Steps<void> {
+  private *runSlices(batch: CheckBatch, waiting: Promise<void>[]): Steps<void> {
     for (let from = 0; from < batch.size;) {
       if (from > 0) yield;
       const to = Math.min(batch.size, from + this.turns.left());
       this.decided += to - from;
-      const later = this.decideSlice(batch, from, to);
+      const later = this.runSlice(batch, from, to);
       if (later !== undefined) waiting.push(later);
       from = to;
     }
   }
 
-  /** Decides the checks from index `from` to before `to` in this turn. */
-  private decideSlice(batch: CheckBatch, from: number, to: number): Promise<void> | undefined {
+  /** Runs the checks from index `from` to before `to` in this turn. */
+  private runSlice(batch: CheckBatch, from: number, to: number): Promise<void> | undefined {
     const { limiter } = this.parts;
     if (!batch.hasTerms) return limiter.decide(batch, from, to);
-    const open = batch.items.slice(from, to).filter((item) => !item.isAnswered && !this.decideListed(item));
-    const finish = (): void => open.forEach((item) => this.finish(item));
+    const open = batch.items.slice(from, to).filter((item) => !item.isAnswered && !this.answerListed(item));
+    const finish = (): void => open.forEach((item) => this.applyTerms(item));
     const later = limiter.decide(batch, from, to);
     if (later !== undefined) return later.then(finish);
     finish();
     return undefined;
   }
 
-  /** Decides for a client that is on a list. @returns whether it is */
-  private decideListed(item: BatchItem): boolean {
+  /** Answers for a client that is on a list. @returns whether it is */
+  private answerListed(item: BatchItem): boolean {
     const { check } = item;
     const list = check.terms?.listed;
     if (list === undefined) return false;
@@ -89,14 +89,15 @@ export class CheckPipeline implements BatchDecider {
     topClients.count(check, allowed, clock.nowMs());
     const [remaining, retryAfterMs] = allowed ? [capacity, 0] : [0, null];
     const owner = membership.ring().owner(check) ?? membership.self().id;
-    item.decide(
+    item.record(
       { allowed, limit, remaining, retryAfterMs, resetMs: 0, limits: undefined },
       { owner, source: 'owner', degraded: false },
     );
     return true;
   }
 
-  private finish(item: BatchItem): void {
+  /** Applies the reservation and the shadow policy of a check to its decision. */
+  private applyTerms(item: BatchItem): void {
     const { reservation, peek, terms } = item.params;
     if (item.error === undefined && reservation !== undefined && !peek) nameReservation(item, reservation);
     if (item.error === undefined && terms?.policy?.shadow === true) this.showShadow(item, terms.policy.name);

@@ -8,7 +8,7 @@ import type { Membership } from '../../membership/membership.js';
 import { BucketTable } from '../../state/bucket-table.js';
 
 /**
- * Decides without the owner. Its buckets are its own: no owner knows what it admits, and the share of the node bounds
+ * Answers without the owner. Its buckets are its own: no owner knows what it admits, and the share of the node bounds
  * it.
  */
 export class Fallback {
@@ -30,22 +30,22 @@ export class Fallback {
     this.origin = { owner: membership.self().id, source: 'fallback', degraded: true };
   }
 
-  /** Decides as the policy of the check, or the node, wants it when no node that may decide can be asked. */
-  decide(item: BatchItem): void {
+  /** Answers as the policy of the check, or the node, wants it when no node that may decide can be asked. */
+  answer(item: BatchItem): void {
     const { topClients, clock } = this.parts;
     const { check } = item;
     const onUnavailable = check.terms?.policy?.onUnavailable ?? this.parts.onUnavailable;
     const verdict =
-      onUnavailable === 'local' ? this.decideShare(check) : verdictOnAll(check.rules, onUnavailable === 'open');
+      onUnavailable === 'local' ? this.chargeShare(check) : verdictOnAll(check.rules, onUnavailable === 'open');
     topClients.count(check, verdict.allowed, clock.nowMs());
-    item.decide(verdict, this.origin);
+    item.record(verdict, this.origin);
   }
 
   /**
    * Charges the cost once for each node, to a bucket of the whole rule. So this node admits the part of the rule's bound
    * that is its share, also where the share of a limit or burst is no whole number.
    */
-  private decideShare(check: Check): Verdict {
+  private chargeShare(check: Check): Verdict {
     const nodes = this.parts.membership.others().length + 1;
     const { rules, peek } = check;
     const cost = check.cost * nodes;

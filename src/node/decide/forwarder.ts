@@ -6,7 +6,7 @@ import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
 import type { Clock, Timers } from '../../lib/clock.js';
 import type { Router } from '../../membership/route.js';
 
-/** A peer that has not answered by then is asked again, under the same batch id. */
+/** A peer that has not answered by then is asked again, under the same message id. */
 const RESEND_AFTER_MS = 250;
 /** Interval at which waiting checks and batches are checked: the resolution of every wait here. */
 const CHECK_INTERVAL_MS = 25;
@@ -60,7 +60,7 @@ export class Forwarder {
   private readonly replicated: BatchingQueue<Forward>;
   /** Checks that no node takes at the moment. */
   private readonly parked = new Set<Forward>();
-  private readonly batchIds = new WeakMap<Batch<Forward>, string>();
+  private readonly messageIds = new WeakMap<Batch<Forward>, string>();
   private batches = 0;
   private stopChecking: (() => void) | undefined;
 
@@ -120,42 +120,48 @@ export class Forwarder {
   private send(queue: BatchingQueue<Forward>, batch: Batch<Forward>): void {
     const { membership, ask, giveUpAfterMs } = this.parts;
     const checks = batch.items.map(({ item }) => item.check);
-    const batchId = this.idOf(batch);
-    const message: PeerMessage = { kind: 'decide', batchId, refused: membership.refusedIds(), checks };
+    const messageId = this.idOf(batch);
+    const message: PeerMessage = { kind: 'decide', messageId, refused: membership.refusedIds(), checks };
     void ask(batch.to, message, giveUpAfterMs).then((asked) => {
       if (asked.kind === 'answer' && asked.body.kind === 'decided') {
         this.completeBatch(queue, batch, asked.body.results);
-      } else if (asked.kind === 'broken' && !batch.wasOverdue && queue.inFlightTo(batch.to).includes(batch)) {
-        batch.wasOverdue = true;
+      } else if (asked.kind === 'broken' && !batch.sentTwice && queue.inFlightTo(batch.to).includes(batch)) {
+        batch.sentTwice = true;
         this.send(queue, batch);
       } else {
-        this.completeBatch(queue, batch, []);
+        this.abandonBatch(queue, batch);
       }
     });
   }
 
   /** A batch keeps its id when it is sent again, also if this node has begun its next incarnation. */
   private idOf(batch: Batch<Forward>): string {
-    let batchId = this.batchIds.get(batch);
-    if (batchId === undefined) {
+    let messageId = this.messageIds.get(batch);
+    if (messageId === undefined) {
       const { id, incarnation } = this.parts.membership.self();
-      this.batchIds.set(batch, (batchId = `${id} ${incarnation} ${++this.batches}`));
+      this.messageIds.set(batch, (messageId = `${id} ${incarnation} ${++this.batches}`));
     }
-    return batchId;
+    return messageId;
   }
 
-  /** Ends a batch, once. Checks without a result go to the node that decides them now. */
+  /** Ends a batch, once, with the results of its checks. */
   private completeBatch(queue: BatchingQueue<Forward>, batch: Batch<Forward>, results: readonly CheckResult[]): void {
     if (!queue.end(batch)) return;
     const { items, to } = batch;
     items.forEach((forward, i) => {
-      const result = results[i] ?? null;
-      if (result === null) this.reroute(forward, to);
+      const result = results[i] ?? 'not-mine';
+      if (result === 'not-mine') this.reroute(forward, to);
       else if (result === 'overloaded') complete(forward, OVERLOADED);
       else complete(forward, { kind: 'decided', by: to, result });
     });
   }
 
+  /** Ends a batch, once, that has no answer. */
+  private abandonBatch(queue: BatchingQueue<Forward>, batch: Batch<Forward>): void {
+    if (queue.end(batch)) for (const forward of batch.items) this.reroute(forward, batch.to);
+  }
+
+  /** Sends a check to the node that decides it now. */
   private reroute(forward: Forward, notTo: NodeId): void {
     const to = this.parts.router.deciderOf(forward.item);
     if (to === this.parts.membership.self().id) complete(forward, MINE);
@@ -192,7 +198,7 @@ export class Forwarder {
       const isDown = membership.isDown(to);
       const waiting = queue.withdraw(to, isDown ? undefined : isLate);
       for (const batch of queue.inFlightTo(to)) {
-        if (isDown || isLate(batch.items[0]!)) this.completeBatch(queue, batch, []);
+        if (isDown || isLate(batch.items[0]!)) this.abandonBatch(queue, batch);
       }
       for (const forward of waiting) {
         if (isDown) this.reroute(forward, to);

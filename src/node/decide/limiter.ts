@@ -37,6 +37,17 @@ interface LimiterParts {
   readonly topClients: Pick<TopClients, 'count'>;
 }
 
+/** What is left to be done for a check. */
+type Next =
+  | { readonly kind: 'answered' }
+  /** The decision is there, and other nodes must know of it before it is answered. */
+  | { readonly kind: 'unconfirmed' }
+  /** Another node decides. */
+  | { readonly kind: 'forward'; readonly id: NodeId };
+
+const ANSWERED: Next = { kind: 'answered' };
+const UNCONFIRMED: Next = { kind: 'unconfirmed' };
+
 /** Decides checks: here where this node may, otherwise by asking the node that may. */
 export class Limiter {
   private readonly origins = new Map<NodeId, { readonly owner: Origin; readonly acting: Origin }>();
@@ -49,7 +60,7 @@ export class Limiter {
    * @returns `undefined` when all are decided at once
    */
   decide(batch: CheckBatch, from = 0, to = batch.size): Promise<void> | undefined {
-    const { clock, gate, detectPause, owner } = this.parts;
+    const { clock, gate, detectPause } = this.parts;
     const nowMs = clock.nowMs();
     detectPause(nowMs);
     const opening = gate.opening();
@@ -58,31 +69,27 @@ export class Limiter {
     for (let index = from; index < to; index += 1) {
       const item = batch.items[index]!;
       if (item.isAnswered) continue;
-      const asked = this.decideOrRoute(item, nowMs);
-      if (asked !== undefined || owner.mustConfirm(item))
-        (pending ??= new PendingChecks(this, this.parts, nowMs)).add(item, asked);
+      const next = this.answerHere(item, nowMs);
+      if (next.kind !== 'answered') (pending ??= new PendingChecks(this, this.parts, nowMs)).add(item, next);
     }
     return pending?.answered();
   }
 
-  /** Decides a check where this node may. @returns the node to ask where it may not */
-  decideOrRoute(item: BatchItem, nowMs: number): NodeId | undefined {
+  /** Answers a check where this node may. @returns what is left to be done */
+  answerHere(item: BatchItem, nowMs: number): Next {
     const { membership, owner, leaseHolder, denials, fallback, topClients } = this.parts;
     const to = route(membership, item, nowMs);
-    if (to.kind === 'mine' && !to.degraded) {
-      owner.decide(item, nowMs, false);
-      return undefined;
-    }
+    if (to.kind === 'own') return owner.charge(item, nowMs, 'own') === 'unconfirmed' ? UNCONFIRMED : ANSWERED;
     const own = leaseHolder.spend(item.check, nowMs) ?? denials.recall(item.check, nowMs);
     if (own !== undefined) {
       topClients.count(item.check, own.allowed, nowMs);
-      item.decide(own, own);
-      return undefined;
+      item.record(own, own);
+      return ANSWERED;
     }
-    if (to.kind === 'forward') return to.id;
-    if (to.kind === 'mine') owner.decide(item, nowMs, true);
-    else fallback.decide(item);
-    return undefined;
+    if (to.kind === 'forward') return to;
+    if (to.kind === 'acting') return owner.charge(item, nowMs, 'acting') === 'unconfirmed' ? UNCONFIRMED : ANSWERED;
+    fallback.answer(item);
+    return ANSWERED;
   }
 
   /** The same object for each decision of a node, as those of one origin are kept together. */
@@ -126,11 +133,10 @@ class PendingChecks implements ForwardSink {
     this.asking = parts.denials.asking(nowMs);
   }
 
-  /** @param to the node to ask; `undefined`: the decision is there, and is to be confirmed */
-  add(item: BatchItem, to: NodeId | undefined): void {
+  add(item: BatchItem, next: Exclude<Next, { kind: 'answered' }>): void {
     this.open += 1;
-    if (to === undefined) (this.unconfirmed ??= []).push(item);
-    else this.forward(item, to, this.nowMs);
+    if (next.kind === 'unconfirmed') (this.unconfirmed ??= []).push(item);
+    else this.forward(item, next.id, this.nowMs);
   }
 
   /** Resolves when all of them have their answers; called once, after the last `add`. */
@@ -149,11 +155,11 @@ class PendingChecks implements ForwardSink {
         item.fail(new TokenringError('overloaded', { detail: 'too many checks wait for the owner of this client' }));
         break;
       case 'unavailable':
-        fallback.decide(item);
+        fallback.answer(item);
         break;
       case 'decided': {
         const { verdict, degraded, revocable, unreserved } = end.result;
-        item.decide(verdict, this.limiter.originOf(end.by, degraded));
+        item.record(verdict, this.limiter.originOf(end.by, degraded));
         if (!verdict.allowed && !revocable) denials.remember(item.check, item.decision, this.asking, clock.nowMs());
         if (unreserved !== undefined) item.extras = { unreserved };
       }
@@ -168,9 +174,9 @@ class PendingChecks implements ForwardSink {
 
   private async confirm(items: readonly BatchItem[]): Promise<void> {
     const { owner, fallback } = this.parts;
-    const known = await owner.confirm(items);
-    for (const item of items) {
-      if (!owner.mayAnswer(item, known)) fallback.decide(item);
+    const confirmed = await owner.confirm(items);
+    for (const [i, item] of items.entries()) {
+      if (confirmed[i] === 'withhold') fallback.answer(item);
       this.close();
     }
   }
@@ -182,14 +188,14 @@ class PendingChecks implements ForwardSink {
   }
 
   private restart(item: BatchItem): void {
-    const { clock, detectPause, gate, owner } = this.parts;
+    const { clock, detectPause, gate } = this.parts;
     const atMs = clock.nowMs();
     detectPause(atMs);
     const opening = gate.opening();
     if (opening !== undefined) return void opening.then(() => this.restart(item));
-    const to = this.limiter.decideOrRoute(item, atMs);
-    if (to !== undefined) this.forward(item, to, atMs);
-    else if (owner.mustConfirm(item)) void this.confirm([item]);
+    const next = this.limiter.answerHere(item, atMs);
+    if (next.kind === 'forward') this.forward(item, next.id, atMs);
+    else if (next.kind === 'unconfirmed') void this.confirm([item]);
     else this.close();
   }
 }

@@ -11,7 +11,15 @@ import { MARK, type BucketTable, type Client } from '../../state/bucket-table.js
 import { REQUEST_ID_TTL_MS, type RecentDecisions } from '../../state/recent-decisions.js';
 import type { Reservations } from '../../state/reservations.js';
 
-/** Decides for the clients of this node, by their buckets in its table. */
+/** How a decision of the owner stands. */
+type Standing =
+  | 'final'
+  /** A denial that may end early, because leased or reserved tokens may come back. */
+  | 'revocable'
+  /** Allowed, but `confirm` must come before the answer: other nodes must know of it first. */
+  | 'unconfirmed';
+
+/** Charges the clients of this node, by their buckets in its table. */
 export class Owner {
   private readonly origin: Origin;
   private readonly actingOrigin: Origin;
@@ -40,64 +48,62 @@ export class Owner {
   }
 
   /**
-   * @param degraded whether this node acts for an owner that is down, with the copy it holds
-   * @returns whether it is a denial that may end early, because leased or reserved tokens may come back
+   * Decides a check, and charges its client if it is allowed.
+   * @param as `acting`: for an owner that is down, with the copy that this node holds
    */
-  decide(item: BatchItem, nowMs: number, degraded: boolean): boolean {
+  charge(item: BatchItem, nowMs: number, as: 'own' | 'acting'): Standing {
+    const first = this.findFirst(item, nowMs);
+    const isRevocable = first === undefined ? this.chargeNew(item, nowMs, as) : this.repeat(item, first);
+    if (isRevocable) return 'revocable';
+    const isUnconfirmed = item.allowed && item.origin!.source === 'owner' && this.mayNeedConfirming(item);
+    return isUnconfirmed ? 'unconfirmed' : 'final';
+  }
+
+  /** Whether a decision on this check may be unconfirmed. */
+  mayNeedConfirming(item: BatchItem): boolean {
+    if (!item.params.replicated && this.parts.acknowledger === undefined) return false;
+    // A request id may get a first decision that other nodes still do not know of.
+    return !item.params.peek || item.requestId !== undefined;
+  }
+
+  /**
+   * Lets other nodes know of unconfirmed decisions.
+   * @returns for each of them, `withhold` if it must not be answered: in strict mode, if its client is not known
+   * elsewhere. The client was charged, and is not admitted. Otherwise such a decision is answered as degraded.
+   */
+  async confirm(items: readonly BatchItem[]): Promise<readonly ('answer' | 'withhold')[]> {
+    const { acknowledger, replicator } = this.parts;
+    const clientIds = [...new Set(items.map(({ clientId }) => clientId))];
+    const known = await (acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'synchronous'));
+    return items.map((item) => {
+      if (known.has(item.clientId)) return 'answer';
+      if (acknowledger !== undefined) return 'withhold';
+      item.origin = Object.assign({}, item.origin!, { degraded: true });
+      return 'answer';
+    });
+  }
+
+  /** @returns whether it is a denial that may end early */
+  private chargeNew(item: BatchItem, nowMs: number, as: 'own' | 'acting'): boolean {
     const { table, reservations, replicator, noteActing, topClients } = this.parts;
     const { params } = item;
-    const first = this.findFirst(item, nowMs);
-    if (first !== undefined) {
-      this.repeat(item, first);
-      return !first.allowed && !first.degraded && this.isLendingTo(this.open(item));
-    }
     const client = this.open(item);
     reservations.observe(client, params.rules, nowMs);
     const outcome = decide(client, params, nowMs);
     const { allowed, changed, forgotten } = outcome;
-    item.decide(outcome, degraded ? this.actingOrigin : this.origin);
+    item.record(outcome, as === 'acting' ? this.actingOrigin : this.origin);
     if (!topClients.skip()) topClients.count(item.check, allowed, nowMs);
     if (forgotten > 0) table.forgot(forgotten);
     if (!allowed && hasLent(client)) this.parts.pauseLending(client.id);
     const isRemembered = this.remember(item, client, nowMs);
     if (params.reservation !== undefined && allowed && !params.peek) reservations.add(client, item.check, nowMs);
     table.close(client, nowMs);
-    if (degraded) {
+    if (as === 'acting') {
       table.mark(client.slot, MARK.actingOwner);
       noteActing(item);
     }
     if (changed || isRemembered) replicator.changed(client);
-    return !allowed && !degraded && this.isLendingTo(client);
-  }
-
-  /** Whether `mustConfirm` may hold for a decision on this check. */
-  mayConfirm(item: BatchItem): boolean {
-    if (!item.params.replicated && this.parts.acknowledger === undefined) return false;
-    // A request id may get a first decision that other nodes still do not know of.
-    return !item.params.peek || item.requestId !== undefined;
-  }
-
-  /** Whether other nodes must know of a decision before it is answered. */
-  mustConfirm(item: BatchItem): boolean {
-    return item.allowed && this.mayConfirm(item) && item.origin!.source === 'owner';
-  }
-
-  /** Lets other nodes know of what was decided. @returns the ids of the clients of which all that must know do */
-  confirm(items: readonly BatchItem[]): Promise<ReadonlySet<string>> {
-    const { acknowledger, replicator } = this.parts;
-    const clientIds = [...new Set(items.map(({ clientId }) => clientId))];
-    return acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'synchronous');
-  }
-
-  /**
-   * Whether a decision may be answered now, perhaps as degraded. In strict mode it may not if its client is not known
-   * elsewhere: the client was charged, and is not admitted.
-   */
-  mayAnswer(item: BatchItem, known: ReadonlySet<string>): boolean {
-    if (known.has(item.clientId)) return true;
-    if (this.parts.acknowledger !== undefined) return false;
-    item.origin = Object.assign({}, item.origin!, { degraded: true });
-    return true;
+    return !allowed && as === 'own' && this.isLendingTo(client);
   }
 
   private open(item: BatchItem): Client {
@@ -122,11 +128,14 @@ export class Owner {
     return requestId === undefined ? undefined : recent.get(item.clientId, requestId);
   }
 
-  private repeat(item: BatchItem, first: Decision): void {
-    item.decide(first, first);
+  /** Gives a check the first decision on its request id. @returns whether it is a denial that may end early */
+  private repeat(item: BatchItem, first: Decision): boolean {
+    item.record(first, first);
     const { reservation, peek } = item.params;
-    if (reservation === undefined || peek || !first.allowed) return;
-    if (!this.parts.reservations.has(item.clientId, reservation)) item.extras = { unreserved: true };
+    if (!first.allowed) return !first.degraded && this.isLendingTo(this.open(item));
+    if (reservation !== undefined && !peek && !this.parts.reservations.has(item.clientId, reservation))
+      item.extras = { unreserved: true };
+    return false;
   }
 
   /** Remembers a decision by its request id, if it has one. @returns whether it does */

@@ -11,7 +11,7 @@ import type { Owner } from './owner.js';
 /** In the order of the checks. */
 type Results = CheckResult[];
 
-/** Decides the checks of a peer that takes this node for the decider. */
+/** Serves the checks of a peer that takes this node for the decider. */
 export class PeerChecks {
   private waitingBytes = 0;
 
@@ -32,7 +32,8 @@ export class PeerChecks {
     },
   ) {}
 
-  decide(checks: readonly Check[]): Results | Promise<Results> {
+  /** Charges the clients of the checks that this node decides. */
+  serve(checks: readonly Check[]): Results | Promise<Results> {
     const { clock, membership, gate, owner, detectPause, maxWaitingBytes } = this.parts;
     const nowMs = clock.nowMs();
     detectPause(nowMs);
@@ -40,22 +41,22 @@ export class PeerChecks {
     const opening = gate.opening();
     if (opening !== undefined) {
       if (!mayWait) return checks.map(() => 'overloaded' as const);
-      return this.wait(checks, opening).then(() => this.decide(checks));
+      return this.wait(checks, opening).then(() => this.serve(checks));
     }
     const unconfirmed: BatchItem[] = [];
     const results = CheckBatch.of(checks).items.map((item): CheckResult => {
       const to = route(membership, item, nowMs);
-      if (to.kind !== 'mine') return null;
-      if (!mayWait && owner.mayConfirm(item)) return 'overloaded';
-      const revocable = owner.decide(item, nowMs, to.degraded);
-      if (!owner.mustConfirm(item)) return resultOf(item, revocable);
-      unconfirmed.push(item);
-      return null;
+      if (to.kind !== 'own' && to.kind !== 'acting') return 'not-mine';
+      if (!mayWait && owner.mayNeedConfirming(item)) return 'overloaded';
+      const standing = owner.charge(item, nowMs, to.kind);
+      if (standing === 'unconfirmed') unconfirmed.push(item);
+      return resultOf(item, standing === 'revocable');
     });
     if (unconfirmed.length === 0) return results;
     const waiting = unconfirmed.map(({ check }) => check);
-    return this.wait(waiting, owner.confirm(unconfirmed)).then((known) => {
-      for (const item of unconfirmed) if (owner.mayAnswer(item, known)) results[item.index] = resultOf(item, false);
+    return this.wait(waiting, owner.confirm(unconfirmed)).then((confirmed) => {
+      for (const [i, item] of unconfirmed.entries())
+        results[item.index] = confirmed[i] === 'withhold' ? 'not-mine' : resultOf(item, false);
       return results;
     });
   }

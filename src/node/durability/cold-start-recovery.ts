@@ -54,9 +54,9 @@ export class ColdStartRecovery {
     if (this.returned) return true;
     const ring = createRing([...this.deps.membership.ring().members, this.self], this.deps.membership.ring());
     const chunks = new Map<NodeId, CopyBatch>();
-    for (let place = this.deps.table.size() - 1; place >= 0; place -= 1) {
-      if (place % STEP === 0) await this.deps.timers.sleep(0);
-      const client = this.deps.table.at(place);
+    for (let slot = this.deps.table.size() - 1; slot >= 0; slot -= 1) {
+      if (slot % STEP === 0) await this.deps.timers.sleep(0);
+      const client = this.deps.table.at(slot);
       if (client?.decidedAsActingOwner !== true) continue;
       const owner = ring.owner(client.id);
       if (owner === undefined || owner === this.self) continue;

@@ -82,7 +82,7 @@ function kind<T extends { readonly kind: string }>(
 type Message<K extends PeerMessage['kind']> = Extract<PeerMessage, { readonly kind: K }>;
 type Answer<K extends PeerAnswer['kind']> = Extract<PeerAnswer, { readonly kind: K }>;
 
-const batchId = text(1, 512, 'batch id');
+const messageId = text(1, 512, 'message id');
 const refused = nodeIds('refused');
 const count = whole(0, MAX_COUNT, 'count');
 const partName = text(1, 512, 'name of entries');
@@ -102,13 +102,13 @@ const policies: Fields<Message<'policies'>> = { version, digest, whole: flag, en
 const MESSAGES = new KindTable<PeerMessage>('message', {
   decide: {
     write(out, message) {
-      batchId.write(out, message.batchId);
+      messageId.write(out, message.messageId);
       refused.write(out, message.refused);
       writeChecks(out, message.checks);
     },
     read: (from) => ({
       kind: 'decide',
-      batchId: batchId.read(from),
+      messageId: messageId.read(from),
       refused: refused.read(from),
       checks: readChecks(from),
     }),

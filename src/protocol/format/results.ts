@@ -18,7 +18,7 @@ const OVERLOADED = 128;
 /** A verdict with flags, or one byte where there is none. */
 const result: Codec<CheckResult> = {
   write(out, value) {
-    if (value === null) return out.byte(0);
+    if (value === 'not-mine') return out.byte(0);
     if (value === 'overloaded') return out.byte(OVERLOADED);
     const { verdict, degraded, revocable, unreserved } = value;
     const flags = (degraded ? DEGRADED : 0) | (revocable ? REVOCABLE : 0) | (unreserved === true ? UNRESERVED : 0);
@@ -26,7 +26,7 @@ const result: Codec<CheckResult> = {
   },
   read(from) {
     const flags = from.byte('flags of a result');
-    if (flags === 0) return null;
+    if (flags === 0) return 'not-mine';
     if (flags === OVERLOADED) return 'overloaded';
     return readDecided(from, flags);
   },

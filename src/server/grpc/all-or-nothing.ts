@@ -77,7 +77,7 @@ function isAllowed({ error, allowed }: BatchItem): boolean {
 
 function copy(from: BatchItem, to: BatchItem): void {
   if (from.error !== undefined) return to.fail(from.error);
-  to.decide(from, from.origin!);
+  to.record(from, from.origin!);
   to.extras = from.extras;
 }
 
