@@ -159,7 +159,8 @@ function testsOf({ start, open, policy, closed, misconfigured, showsBody }: Prox
     });
   });
 
-  it('admits exactly the limit of 3,000 requests, 50 at once, and answers all others 429', async () => {
+  it('admits exactly the limit of 3,000 requests, 50 at once, and answers all others 429', async function () {
+    this.timeout(60_000);
     await withGateway([node, node], [policy('load')], async (gateway) => {
       const counts = new Map<number, number>();
       let left = 3_000;
