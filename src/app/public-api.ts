@@ -17,7 +17,7 @@ import { NodeMetrics } from '../server/http/metrics.js';
 import { Connections, DEFAULT_BOUNDS } from '../server/edge/connections.js';
 import { ServerContext, type NodeStage } from '../server/edge/server-context.js';
 import { HttpServer } from '../server/http/server.js';
-import { Sites } from '../server/http/sites.js';
+import { HostGuard } from '../server/http/host-guard.js';
 import { Health } from '../server/http/health.js';
 import { TokenringError } from '../lib/error.js';
 import type { Member } from './member.js';
@@ -125,7 +125,7 @@ export class PublicApi {
         decisions,
         api: api.answer,
         health,
-        sites: new Sites(settings),
+        hosts: new HostGuard(settings),
         tls,
       }),
       grpc: grpcPort === undefined ? undefined : new GrpcServer({ context, connections, settler, maxArriving, tls }),

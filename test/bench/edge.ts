@@ -7,7 +7,7 @@ import { finish } from '../../src/lib/turns.js';
 import { ClusterNode } from '../../src/node/node.js';
 import { WITHOUT_POLICIES } from '../../src/policy/active-policies.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
+import { JsonDecisionWriter } from '../../src/server/http/decisions/decision-writer.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { systemClock, systemTimers } from '../../src/lib/system.js';
 import { BatchReader } from '../../src/server/validate/batch-reader.js';
@@ -38,7 +38,7 @@ const node = new ClusterNode(
   },
 );
 const reader = new BatchReader(WITHOUT_POLICIES);
-const writer = new AnswerWriter(new Counters());
+const writer = new JsonDecisionWriter(new Counters());
 const bodies = Array.from({ length: CLIENTS / BATCH }, () => {
   const item = (): object => ({ clientId: clientId(Math.floor(Math.random() * CLIENTS)), limit: 10_000, window: '1m' });
   return Buffer.from(JSON.stringify({ requests: Array.from({ length: BATCH }, item) }));

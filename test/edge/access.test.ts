@@ -42,7 +42,7 @@ describe('tokens', () => {
     const access = new Access(rules);
     const may = (name: string): Role[] =>
       (['read', 'decide', 'admin'] as const).filter(
-        (role) => codeOf(() => access.admit(bearer(name), role)) === 'admitted',
+        (role) => codeOf(() => access.authorize(bearer(name), role)) === 'admitted',
       );
     expect([may('looker'), may('gate'), may('both'), may('boss')]).to.deep.equal([
       ['read'],
@@ -50,32 +50,32 @@ describe('tokens', () => {
       ['read', 'decide'],
       ['read', 'decide', 'admin'],
     ]);
-    expect(access.admit(bearer('boss'), 'admin')).to.equal('boss');
-    expect(codeOf(() => access.admit(bearer('gate'), 'admin'))).to.equal('forbidden');
-    expect(codeOf(() => access.admit(bearer('nobody'), 'admin'))).to.equal('unauthorized');
-    expect(codeOf(() => access.admit(undefined, 'decide'))).to.equal('unauthorized');
+    expect(access.authorize(bearer('boss'), 'admin')).to.equal('boss');
+    expect(codeOf(() => access.authorize(bearer('gate'), 'admin'))).to.equal('forbidden');
+    expect(codeOf(() => access.authorize(bearer('nobody'), 'admin'))).to.equal('unauthorized');
+    expect(codeOf(() => access.authorize(undefined, 'decide'))).to.equal('unauthorized');
   });
 
   it('are asked for where the file says so, and for changes always', () => {
     const access = new Access({ ...rules, required: ['decide'] });
     expect(access.guardsDecisions()).to.equal(true);
-    expect(access.admit(undefined, 'read')).to.equal(undefined);
-    expect(codeOf(() => access.admit(undefined, 'decide'))).to.equal('unauthorized');
+    expect(access.authorize(undefined, 'read')).to.equal(undefined);
+    expect(codeOf(() => access.authorize(undefined, 'decide'))).to.equal('unauthorized');
     access.replace({ ...rules, required: [] });
     expect(access.guardsDecisions()).to.equal(false);
-    expect(access.admit('Bearer of anything', 'decide')).to.equal(undefined);
-    expect(codeOf(() => access.admit(undefined, 'admin'))).to.equal('unauthorized');
+    expect(access.authorize('Bearer of anything', 'decide')).to.equal(undefined);
+    expect(codeOf(() => access.authorize(undefined, 'admin'))).to.equal('unauthorized');
   });
 
   it('leave shut what no token opens', () => {
     const access = new Access(readTokenFile(Buffer.from('{"require":["decide"],"tokens":[]}')));
     for (const role of ['decide', 'admin'] as const)
-      expect(codeOf(() => access.admit(bearer('boss'), role))).to.equal('forbidden');
-    expect(() => access.admit(bearer('boss'), 'admin')).to.throw(
+      expect(codeOf(() => access.authorize(bearer('boss'), role))).to.equal('forbidden');
+    expect(() => access.authorize(bearer('boss'), 'admin')).to.throw(
       'no token of the node has the role admin; start the node with TOKENRING_ADMIN_TOKEN or TOKENRING_TOKENS',
     );
     const withAdmin = new Access(withAdminToken({ required: [], tokens: [] }, 'token of boss'));
-    expect(withAdmin.admit(bearer('boss'), 'admin')).to.equal('TOKENRING_ADMIN_TOKEN');
+    expect(withAdmin.authorize(bearer('boss'), 'admin')).to.equal('TOKENRING_ADMIN_TOKEN');
   });
 
   it('are refused as a whole where the file is not valid, by the name of the field, and without a word of it', () => {

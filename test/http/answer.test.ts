@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { SOURCES, type Decision } from '../../src/limits/decide/decision.js';
 import { rateLimitHeaders } from '../../src/limits/request/rate-limit-headers.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
+import { JsonDecisionWriter } from '../../src/server/http/decisions/decision-writer.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { readCheck } from '../../src/server/validate/request.js';
 import type { RunningNode } from '../../src/app/main.js';
@@ -126,7 +126,7 @@ describe('the answer to a decision', () => {
   });
 
   it('is the JSON that JSON.stringify would write, with an escape for what is not ASCII', () => {
-    const writer = new AnswerWriter(new Counters());
+    const writer = new JsonDecisionWriter(new Counters());
     const item = new CheckBatch().add(readCheck({ clientId: 'a', limit: 1, window: '1s' }));
     fc.assert(
       fc.property(decisions, (decision) => {

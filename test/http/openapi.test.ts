@@ -106,7 +106,7 @@ describe('GET /openapi.json', () => {
   it('lists all addresses of the API: none is registered beside the table', () => {
     const source = readFileSync(new URL('../../src/server/http/api/api.ts', import.meta.url), 'utf8');
     const registered = source.match(/\bapp\.(?:all|get|put|post|delete|use|route)\([^)]*\)/g);
-    expect(registered).to.have.members(['app.use(leadBrowsers)', 'app.all(address, all)', 'app.route(address)']);
+    expect(registered).to.have.members(['app.use(redirectToDashboard)', 'app.all(address, all)', 'app.route(address)']);
     expect(Object.keys(document.paths)).to.have.length.above(20);
   });
 

@@ -12,7 +12,7 @@ function readAll(reader: () => CommandReader, bytes: Buffer): unknown[] {
     const one = reader();
     const read = one.read(bytes, at);
     if (read.kind === 'incomplete' || read.kind === 'broken') return [...found, read.kind];
-    if (read.kind === 'questions') {
+    if (read.kind === 'checks') {
       for (const { index, error, check } of read.batch.items) {
         const reply = read.replies[index]!;
         if (reply instanceof ErrorText) found.push(reply.text);
@@ -25,17 +25,17 @@ function readAll(reader: () => CommandReader, bytes: Buffer): unknown[] {
   return found;
 }
 
-describe('the reader of questions', () => {
-  it('reads all questions of a chunk as one batch, and another command by itself', () => {
+describe('the reader of checks', () => {
+  it('reads all checks of a chunk as one batch, and another command by itself', () => {
     const allow = command('TR.ALLOW', 'a', 'LIMIT', 5, 'WINDOW', '1m');
     const throttle = command('cl.throttle', 'b', 1, 2, 3);
     const bytes = Buffer.concat([allow, throttle, allow, command('PING'), allow]);
     const reader = new CommandReader(WITHOUT_POLICIES);
     const first = reader.read(bytes, 0);
-    expect(first.kind === 'questions' && first.batch.size).to.equal(3);
+    expect(first.kind === 'checks' && first.batch.size).to.equal(3);
     expect(reader.read(bytes, reader.endAt)).to.deep.include({ kind: 'command', name: 'PING', args: ['PING'] });
     const last = reader.read(bytes, reader.endAt);
-    expect(last.kind === 'questions' && last.batch.size).to.equal(1);
+    expect(last.kind === 'checks' && last.batch.size).to.equal(1);
     expect(reader.endAt).to.equal(bytes.length);
   });
 
@@ -85,7 +85,7 @@ describe('the reader of questions', () => {
     );
   });
 
-  it('takes a question that is cut anywhere for one that is not there yet', () => {
+  it('takes a check that is cut anywhere for one that is not there yet', () => {
     const whole = command('TR.ALLOW', 'alice', 'LIMIT', 5, 'WINDOW', '1m');
     const reader = new CommandReader(WITHOUT_POLICIES);
     reader.read(whole, 0);
@@ -96,7 +96,7 @@ describe('the reader of questions', () => {
   it('refuses bytes that are no UTF-8, so that no two clients become one', () => {
     const reader = new CommandReader(WITHOUT_POLICIES);
     const read = reader.read(command('TR.ALLOW', Buffer.from([0xff]), 'LIMIT', 5, 'WINDOW', '1m'), 0);
-    expect(read.kind === 'questions' && read.batch.items[0]!.error!.message).to.include('use UTF-8');
+    expect(read.kind === 'checks' && read.batch.items[0]!.error!.message).to.include('use UTF-8');
     expect(reader.read(command('PING', Buffer.from([0xff])), 0).kind).to.equal('refused');
   });
 });

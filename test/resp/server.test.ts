@@ -181,7 +181,7 @@ describe('the server of the Redis protocol', () => {
     unread.destroy();
   });
 
-  it('answers some commands of a chunk in one turn of the event loop, also questions that it refuses', async () => {
+  it('answers some commands of a chunk in one turn of the event loop, also checks that it refuses', async () => {
     lookMs = 1;
     for (const [line, code] of [
       ['PING\n', 'PONG'],

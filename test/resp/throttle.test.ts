@@ -8,7 +8,7 @@ import { TokenringError } from '../../src/lib/error.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { WriterPool } from '../../src/server/edge/answer-buffers.js';
 import { DecisionWriter } from '../../src/server/resp/decision-writer.js';
-import { readThrottle } from '../../src/server/resp/questions.js';
+import { readThrottle } from '../../src/server/resp/check-commands.js';
 import { ErrorText } from '../../src/server/resp/value.js';
 import { createGcra } from './gcra.js';
 import { repliesOf } from './wire.js';
@@ -21,9 +21,9 @@ function createCell(): (nowMs: number, rule: readonly number[]) => unknown {
   const writer = new DecisionWriter(new Counters());
   const pool = new WriterPool();
   return (nowMs, rule) => {
-    const question = readThrottle(['CL.THROTTLE', 'key', ...rule.map(String)], WITHOUT_POLICIES);
-    if (question instanceof ErrorText) throw new Error(question.text);
-    const { check, reply } = question;
+    const command = readThrottle(['CL.THROTTLE', 'key', ...rule.map(String)], WITHOUT_POLICIES);
+    if (command instanceof ErrorText) throw new Error(command.text);
+    const { check, reply } = command;
     const batch = CheckBatch.of([check]);
     batch.items[0]!.record(decide(buckets, check, nowMs), ORIGIN);
     const out = pool.take();

@@ -56,7 +56,7 @@ export class Access {
    * @throws TokenringError `forbidden` when no token of the node has the role, or the token shown lacks it;
    * `unauthorized` when the token is missing or unknown
    */
-  admit(authorization: string | undefined, role: Role): string | undefined {
+  authorize(authorization: string | undefined, role: Role): string | undefined {
     if (!this.required.has(role)) return undefined;
     const able = this.rules.tokens.filter(({ roles }) => allows(roles, role));
     if (able.length === 0)

@@ -23,7 +23,7 @@ export class Admission {
   }
 
   /** @throws TokenringError `overloaded` if as many requests wait as may wait */
-  requirePlace(): void {
+  requireCapacity(): void {
     if (this.isFull()) throw new TokenringError('overloaded', { detail: 'too many requests are in flight' });
   }
 
@@ -31,7 +31,7 @@ export class Admission {
    * The last request of each kind may exceed the bound.
    * @throws TokenringError `overloaded` if requests that wait take all of the memory for this kind
    */
-  requireRoom(kind: 'check' | 'batch'): void {
+  requireMemory(kind: 'check' | 'batch'): void {
     if (this.waitingBytes < (kind === 'batch' ? this.maxWaitingBytes / 2 : this.maxWaitingBytes)) return;
     throw new TokenringError('overloaded', { detail: 'requests that wait for other nodes take too much memory' });
   }

@@ -62,7 +62,7 @@ export class AuditTrail {
   }
 }
 
-/** @param token the name of the token that `Access.admit` found */
+/** @param token the name of the token that `Access.authorize` found */
 export function actorOf(req: IncomingMessage, token: string | undefined): Actor {
   const { socket } = req;
   const certificate = 'getPeerCertificate' in socket ? commonName(socket as TLSSocket) : undefined;

@@ -22,12 +22,12 @@ export const DEFAULT_BOUNDS: ConnectionBounds = {
 };
 
 /**
- * Part of the places that only addresses whose requests were answered may take, once there is such an address. Strangers
- * may keep as large a part, so that a flood from addresses that were answered shuts out no stranger.
+ * Part of the places that only proven addresses may take, once there is one. An address is proven if a request of it was
+ * answered lately. Unproven ones may keep as large a part, so that a flood from proven addresses does not shut them out.
  */
 const RESERVED = 1 / 4;
 /** Addresses that are remembered, those answered last. */
-const MAX_KNOWN = 16_384;
+const MAX_PROVEN = 16_384;
 /** Connections that are looked at for one that gives way to a new one. */
 const MAX_LOOKS = 64;
 /** Shortest time in ms between two rounds that close idle connections. */
@@ -106,19 +106,19 @@ interface BoundedServer {
 
 /**
  * Bounds the connections of all servers together. At the bound, the oldest connection that has not completed a request
- * gives way to a new one, in general one of a stranger. A stranger is an address of which no request was answered lately. So neither silent connections nor half requests shut out other clients, however many addresses they come
- * from. A client that does not read its answers is cut off.
+ * gives way to a new one, in general one of an unproven address. So neither silent connections nor half requests shut out
+ * other clients, however many addresses they come from. A client that does not read its answers is cut off.
  */
 export class Connections {
   private readonly servers = new Set<BoundedServer>();
   /** All connections but those that have given way and are about to close. */
   private readonly open = new Set<OpenConnection>();
-  /** The connections of strangers, oldest first. */
-  private readonly strangers = new Set<OpenConnection>();
+  /** The connections of unproven addresses, oldest first. */
+  private readonly unproven = new Set<OpenConnection>();
   /** All others, those first that were not looked at for the longest time. */
-  private readonly regulars = new Set<OpenConnection>();
+  private readonly proven = new Set<OpenConnection>();
   private readonly countByNetwork = new Map<string, number>();
-  private readonly known = new LRUCache<string, true>({ max: MAX_KNOWN });
+  private readonly provenNetworks = new LRUCache<string, true>({ max: MAX_PROVEN });
   private roomMadeAtMs = -Infinity;
   private timers: readonly NodeJS.Timeout[] = [];
 
@@ -153,15 +153,15 @@ export class Connections {
       socket.destroy();
       return undefined;
     }
-    const isKnown = this.known.get(network) === true;
-    if (!this.hasPlace(isKnown)) {
+    const isProven = this.provenNetworks.get(network) === true;
+    if (!this.hasPlace(isProven)) {
       this.counters.refusedConnections += 1;
       socket.destroy();
       return undefined;
     }
     const one = new OpenConnection(this, socket, protocol, network);
     this.open.add(one);
-    (isKnown ? this.regulars : this.strangers).add(one);
+    (isProven ? this.proven : this.unproven).add(one);
     this.countByNetwork.set(network, ofNetwork + 1);
     this.count(protocol, 1);
     socket.once('close', () => this.remove(one));
@@ -171,18 +171,18 @@ export class Connections {
 
   served(one: OpenConnection): void {
     one.wasServed = true;
-    this.known.set(one.network, true);
-    if (this.strangers.delete(one)) this.regulars.add(one);
+    this.provenNetworks.set(one.network, true);
+    if (this.unproven.delete(one)) this.proven.add(one);
   }
 
-  private hasPlace(isKnown: boolean): boolean {
+  private hasPlace(isProven: boolean): boolean {
     const { max } = this.bounds;
     const reserved = Math.ceil(max * RESERVED);
-    const { strangers, regulars } = this;
-    if (!isKnown && this.known.size > 0 && strangers.size >= max - reserved) return this.cutOne(strangers);
+    const { unproven, proven } = this;
+    if (!isProven && this.provenNetworks.size > 0 && unproven.size >= max - reserved) return this.evictOne(unproven);
     if (this.open.size < max) return true;
-    if (strangers.size > reserved) return this.cutOne(strangers) || this.cutOne(regulars);
-    return this.cutOne(regulars) || this.cutOne(strangers);
+    if (unproven.size > reserved) return this.evictOne(unproven) || this.evictOne(proven);
+    return this.evictOne(proven) || this.evictOne(unproven);
   }
 
   /**
@@ -190,24 +190,24 @@ export class Connections {
    * answer owed. Those before it are looked at again when all others were.
    * @returns whether there was one
    */
-  private cutOne(queue: Set<OpenConnection>): boolean {
+  private evictOne(queue: Set<OpenConnection>): boolean {
     let looks = Math.min(MAX_LOOKS, queue.size);
     let servedLately: OpenConnection | undefined;
     for (const one of queue) {
       if (looks === 0) break;
       looks -= 1;
       const isBusy = one.state() === 'busy';
-      const isStranger = queue === this.strangers && !this.known.has(one.network);
-      if (!isBusy && !one.wasServed && (isStranger || queue === this.regulars)) return this.displace(one);
+      const isUnproven = queue === this.unproven && !this.provenNetworks.has(one.network);
+      if (!isBusy && !one.wasServed && (isUnproven || queue === this.proven)) return this.evict(one);
       if (!isBusy && one.wasServed) servedLately ??= one;
       one.wasServed = false;
       queue.delete(one);
-      (isStranger ? this.strangers : this.regulars).add(one);
+      (isUnproven ? this.unproven : this.proven).add(one);
     }
-    return servedLately !== undefined && this.displace(servedLately);
+    return servedLately !== undefined && this.evict(servedLately);
   }
 
-  private displace(one: OpenConnection): true {
+  private evict(one: OpenConnection): true {
     this.remove(one);
     this.counters.displacedConnections += 1;
     if (one.state() === 'idle') one.connection!.end('idle');
@@ -215,15 +215,15 @@ export class Connections {
     return true;
   }
 
-  /** Closes idle connections: those of strangers, and all others if no stranger can give way to the next connection. */
+  /** Closes idle connections: of unproven addresses, and all others if none of those can give way to the next one. */
   private makeRoom(newest: OpenConnection): void {
     let looks = MAX_LOOKS;
     let canGiveWay = false;
-    for (const one of this.strangers) {
+    for (const one of this.unproven) {
       if (looks === 0) break;
       looks -= 1;
       const state = one.state();
-      if (state === 'idle') this.displace(one);
+      if (state === 'idle') this.evict(one);
       else if (one !== newest && state !== 'busy') canGiveWay = true;
     }
     if (canGiveWay || this.open.size < this.bounds.max) return;
@@ -235,8 +235,8 @@ export class Connections {
 
   private remove(one: OpenConnection): void {
     if (!this.open.delete(one)) return;
-    this.strangers.delete(one);
-    this.regulars.delete(one);
+    this.unproven.delete(one);
+    this.proven.delete(one);
     this.count(one.protocol, -1);
     const left = this.countByNetwork.get(one.network)! - 1;
     if (left === 0) this.countByNetwork.delete(one.network);

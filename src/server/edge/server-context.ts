@@ -85,7 +85,7 @@ export class ServerContext {
   /** @throws TokenringError `unavailable` before the node has joined, `overloaded` if too many requests wait */
   requireReady(): void {
     this.requireJoined();
-    this.admission.requirePlace();
+    this.admission.requireCapacity();
   }
 
   /**
@@ -114,7 +114,7 @@ export class ServerContext {
     decided: () => Promise<void> | undefined,
     decider: BatchDecider = this.limiter,
   ): Promise<void> | undefined {
-    this.admission.requireRoom(batch.size > 1 ? 'batch' : 'check');
+    this.admission.requireMemory(batch.size > 1 ? 'batch' : 'check');
     const later = decider.decide(batch);
     return later === undefined ? decided() : this.admission.charge(waitingBatchBytes(batch), later.then(decided));
   }

@@ -130,7 +130,7 @@ export class Call {
 
   private admit(): void {
     this.context.requireReady();
-    if (this.context.access.guardsDecisions()) this.context.access.admit(this.headers.authorization, 'decide');
+    if (this.context.access.guardsDecisions()) this.context.access.authorize(this.headers.authorization, 'decide');
   }
 
   private readonly received = (chunk: Buffer): void => {

@@ -5,16 +5,16 @@ import type { ArrivingBody } from '../edge/arriving.js';
 import type { Connection, ConnectionState, OpenConnection } from '../edge/connections.js';
 import type { Counters } from '../edge/counters.js';
 import type { Turns } from '../../lib/turns.js';
-import type { AnswerBytes } from './decisions/answer-writer.js';
+import type { ResponseBody } from './decisions/decision-writer.js';
 import type { AnswerSink, DecisionHandlers } from './decisions/handlers.js';
 import type { Health } from './health.js';
 import type { PlainHeads } from './plain-head.js';
 import { problemHeaders } from './send.js';
 
 /** Bound of requests of one connection that have no complete answer. No usual client has more than a few. */
-const MAX_OF_CONNECTION = 128;
+const MAX_PIPELINED_OF_CONNECTION = 128;
 /** Bound of such requests of all connections, apart from the first of each. One takes about 5 kB. */
-const MAX_BEHIND = 4_096;
+const MAX_PIPELINED = 4_096;
 
 /** What the connections of a server share. */
 export interface HttpShared {
@@ -29,7 +29,7 @@ export interface HttpShared {
   /** Whether each answer ends its connection. */
   isDraining: boolean;
   /** Requests that have no complete answer, apart from the first of each connection. */
-  behind: number;
+  pipelined: number;
   /** Ends a connection on which no bytes arrived. */
   readonly timedOut: (socket: Socket) => void;
 }
@@ -106,7 +106,7 @@ export class HttpConnection implements Connection, AnswerSink {
   }
 
   /** Makes the last answer that has not begun end the connection. */
-  endWithAnswer(): void {
+  closeAfterAnswer(): void {
     const last = this.requests.at(-1)?.res;
     if (last !== undefined && !last.headersSent) last.shouldKeepAlive = false;
   }
@@ -123,11 +123,11 @@ export class HttpConnection implements Connection, AnswerSink {
     const { shared, requests, socket } = this;
     if (socket.destroyed) return;
     if (requests.length > 0) {
-      if (requests.length >= MAX_OF_CONNECTION || shared.behind >= MAX_BEHIND) {
+      if (requests.length >= MAX_PIPELINED_OF_CONNECTION || shared.pipelined >= MAX_PIPELINED) {
         shared.counters.slowReaders += 1;
         return void socket.destroy();
       }
-      shared.behind += 1;
+      shared.pipelined += 1;
     }
     const request = { req, res, begin, isQuick };
     requests.push(request);
@@ -157,14 +157,14 @@ export class HttpConnection implements Connection, AnswerSink {
       this.bytesRead = this.socket.bytesRead;
       return;
     }
-    this.shared.behind -= 1;
+    this.shared.pipelined -= 1;
     // Other connections have their turn first.
     if (this.requests[0]!.begin !== undefined) setImmediate(() => this.beginRequests());
   }
 
   private readonly closed = (): void => {
     this.arriving?.release();
-    this.shared.behind -= Math.max(0, this.requests.length - 1);
+    this.shared.pipelined -= Math.max(0, this.requests.length - 1);
     this.requests.length = 0;
   };
 
@@ -209,7 +209,7 @@ export class HttpConnection implements Connection, AnswerSink {
     return false;
   }
 
-  readonly send = (status: number, body: string | AnswerBytes, headers: readonly string[]): void => {
+  readonly send = (status: number, body: string | ResponseBody, headers: readonly string[]): void => {
     const lengths = ['Content-Type', 'application/json', 'Content-Length', String(body.length)];
     this.write(status, [...lengths, ...headers], body, 'latin1');
   };
@@ -225,7 +225,7 @@ export class HttpConnection implements Connection, AnswerSink {
   private write(
     status: number,
     headers: readonly string[],
-    body: string | AnswerBytes,
+    body: string | ResponseBody,
     encoding: 'latin1' | 'utf8',
   ): void {
     const { socket, shared } = this;

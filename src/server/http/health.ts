@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TokenringError } from '../../lib/error.js';
 import type { Counters } from '../edge/counters.js';
-import { BROWSER_HEADERS, problemHeaders, withoutTheRest } from './send.js';
+import { BROWSER_HEADERS, problemHeaders, closingIfUnread } from './send.js';
 
 /** An answer to a health check. */
 interface HealthAnswer {
@@ -38,7 +38,7 @@ export class Health {
   /** Answers a GET or HEAD. */
   send(path: HealthPath, req: IncomingMessage, res: ServerResponse): void {
     const { status, headers, body } = this.answer(path);
-    res.writeHead(status, withoutTheRest(req, [...headers]));
+    res.writeHead(status, closingIfUnread(req, [...headers]));
     res.end(req.method === 'HEAD' ? undefined : body);
   }
 }

@@ -70,12 +70,12 @@ export class Document {
     private readonly turns: Turns,
   ) {
     const { identity, br } = forms;
-    this.forms = { identity, br, gzip: once(async () => promisify(gzip)(await identity())) };
+    this.forms = { identity, br, gzip: memoized(async () => promisify(gzip)(await identity())) };
   }
 
   static ofText(type: string, text: string, turns: Turns): Document {
     const bytes = Buffer.from(text);
-    const forms = { identity: () => Promise.resolve(bytes), br: once(() => promisify(brotliCompress)(bytes)) };
+    const forms = { identity: () => Promise.resolve(bytes), br: memoized(() => promisify(brotliCompress)(bytes)) };
     return new Document(type, forms, undefined, turns);
   }
 
@@ -84,13 +84,13 @@ export class Document {
    * @param file the address of the file without the ending `.br`
    */
   static ofFile(file: URL, turns: Turns): Document {
-    const br = once(() => readFile(new URL(`${file.href}.br`)));
-    const identity = once(async () => promisify(brotliDecompress)(await br()));
+    const br = memoized(() => readFile(new URL(`${file.href}.br`)));
+    const identity = memoized(async () => promisify(brotliDecompress)(await br()));
     const hash = async (): Promise<string> =>
       createHash('sha256')
         .update(await br())
         .digest('base64url');
-    const etag = once(async () => `W/"${await hash()}"`);
+    const etag = memoized(async () => `W/"${await hash()}"`);
     return new Document(TYPES[extname(file.pathname)]!, { identity, br }, etag, turns);
   }
 
@@ -101,7 +101,7 @@ export class Document {
     this.turns.run('other', () => {
       res.vary('Accept-Encoding');
       if (etag !== undefined) res.set('ETag', etag);
-      if (etag !== undefined && isKept(req, etag)) return void res.status(304).end();
+      if (etag !== undefined && isNotModified(req, etag)) return void res.status(304).end();
       if (encoding !== 'identity') res.set('Content-Encoding', encoding);
       res.set({ 'Content-Type': this.type, 'Content-Length': String(body.length) }).end(body);
     });
@@ -134,7 +134,7 @@ export function pageHandlers(turns: Turns): ReadonlyMap<string, RequestHandler> 
  * Leads a browser from the root to the dashboard. Other callers get 404, as they look for something else. It is no route
  * of Express, which would answer OPTIONS by itself.
  */
-export const leadBrowsers: RequestHandler = (req, res, next) => {
+export const redirectToDashboard: RequestHandler = (req, res, next) => {
   const reads = req.method === 'GET' || req.method === 'HEAD';
   if (!reads || req.path !== '/' || !/\btext\/html\b/i.test(req.headers.accept ?? '')) return next();
   // Relative, as the links of a page.
@@ -152,13 +152,13 @@ function encodingOf(req: Request): Encoding {
 }
 
 /** Tells whether the asker has this version (RFC 9110, 13.1.2). */
-function isKept({ headers }: Request, etag: string): boolean {
+function isNotModified({ headers }: Request, etag: string): boolean {
   const kept = (headers['if-none-match'] ?? '').split(',').map((one) => one.trim());
   return kept.some((one) => one === '*' || one === etag || `W/${one}` === etag);
 }
 
 /** Remembers the first result, but no failure. */
-function once<T>(make: () => Promise<T>): () => Promise<T> {
+function memoized<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;
   return () => {
     made ??= make().catch((error: unknown) => {

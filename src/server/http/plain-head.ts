@@ -1,7 +1,7 @@
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../limits/request/request.js';
 import { readTraceContext, type TraceContext } from '../../lib/trace-context.js';
 import type { HealthPath } from './health.js';
-import type { Sites } from './sites.js';
+import type { HostGuard } from './host-guard.js';
 
 /** The head of a decision request or a health check, when nothing else of the request matters. */
 interface PlainHead {
@@ -78,7 +78,7 @@ export function readPlainHead(text: string): PlainHead | undefined {
 export class PlainHeads {
   private readonly known = new Map<string, PlainHead>();
 
-  constructor(private readonly sites: Sites) {}
+  constructor(private readonly hosts: HostGuard) {}
 
   /** @returns the head of the bytes; `undefined` if it is not whole, not plain, or for another host */
   of(bytes: Buffer): PlainHead | undefined {
@@ -88,7 +88,7 @@ export class PlainHeads {
     const known = this.known.get(text);
     if (known !== undefined) return known;
     const head = readPlainHead(text);
-    if (head === undefined || !this.sites.acceptsHost(head.host)) return undefined;
+    if (head === undefined || !this.hosts.acceptsHost(head.host)) return undefined;
     if (head.trace !== undefined) return head;
     if (this.known.size >= MAX_HEADS) this.known.clear();
     this.known.set(text, head);

@@ -12,7 +12,7 @@ export function sendProblem(req: IncomingMessage, res: ServerResponse, problem: 
   if (res.headersSent || res.destroyed) return;
   const body = JSON.stringify(problem);
   const headers = problemHeaders(problem, body);
-  res.writeHead(problem.status, withoutTheRest(req, headers));
+  res.writeHead(problem.status, closingIfUnread(req, headers));
   res.end(req.method === 'HEAD' ? undefined : body);
 }
 
@@ -26,7 +26,7 @@ export function problemHeaders(problem: TokenringError, body: string): string[] 
 }
 
 /** Returns the headers of an answer. If the body has not arrived in full, they end the connection. */
-export function withoutTheRest(req: IncomingMessage, headers: string[]): string[] {
+export function closingIfUnread(req: IncomingMessage, headers: string[]): string[] {
   if (!bodyPending(req)) return headers;
   // The rest of the body is read and dropped, so that a reset does not lose the answer.
   req.resume();

@@ -21,7 +21,7 @@ import type { DecisionHandlers } from './decisions/handlers.js';
 import { Health } from './health.js';
 import { PlainHeads } from './plain-head.js';
 import { sendProblem } from './send.js';
-import { Sites } from './sites.js';
+import { HostGuard } from './host-guard.js';
 
 /** `idleMs` is longer than the usual 60 s of load balancers, so that they close first. */
 export const DEFAULT_TIMEOUTS: ServerTimeouts = { firstMs: 5_000, requestMs: 10_000, idleMs: 65_000 };
@@ -35,7 +35,7 @@ interface HttpServerParts {
   readonly api: RequestListener;
   readonly health: Health;
   /** The names of this node, and the pages that may ask it. Default: all names. */
-  readonly sites?: Sites;
+  readonly hosts?: HostGuard;
   readonly connections?: Connections;
   readonly timeouts?: ServerTimeouts;
   readonly tls?: TlsOptions | undefined;
@@ -47,7 +47,7 @@ interface HttpServerParts {
  * Meanwhile balancers see that the node is not ready, and clients move.
  */
 export class HttpServer extends ProtocolServer {
-  private readonly sites: Sites;
+  private readonly hosts: HostGuard;
   private readonly shared: HttpShared;
   /** The connections by their sockets. With TLS, these are the decrypted ones, as those of requests are. */
   private readonly bySocket = new Map<Socket, HttpConnection>();
@@ -64,17 +64,17 @@ export class HttpServer extends ProtocolServer {
       longestMs: { silent: firstMs, arriving: Infinity, busy: Infinity, idle: idleMs, ended: Infinity },
       nowMs: () => performance.now(),
     });
-    this.sites = parts.sites ?? new Sites({ host: '0.0.0.0', allowedHosts: [] });
+    this.hosts = parts.hosts ?? new HostGuard({ host: '0.0.0.0', allowedHosts: [] });
     this.shared = {
       // TLS connections are not served directly: their sockets differ, and encryption is most of their cost.
       direct: tls === undefined ? decisions.direct : undefined,
-      heads: new PlainHeads(this.sites),
+      heads: new PlainHeads(this.hosts),
       health,
       turns: context.turns,
       counters: context.counters,
       keepAlive: `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(idleMs / 1000)}\r\n`,
       isDraining: false,
-      behind: 0,
+      pipelined: 0,
       timedOut: this.timedOut,
     };
     server.on('request', this.take);
@@ -99,7 +99,7 @@ export class HttpServer extends ProtocolServer {
   protected override draining(stage: 'notice' | 'end'): void {
     if (stage === 'end') return;
     this.shared.isDraining = true;
-    for (const connection of this.bySocket.values()) connection.endWithAnswer();
+    for (const connection of this.bySocket.values()) connection.closeAfterAnswer();
   }
 
   /** Takes a request that node:http has read. */
@@ -113,7 +113,7 @@ export class HttpServer extends ProtocolServer {
     if (this.shared.isDraining) res.shouldKeepAlive = false;
     const { decisions } = this.parts;
     const gateway = gatewayAt(url);
-    const problem = hostProblem(req) ?? this.sites.refusalOf(req, gateway !== undefined);
+    const problem = hostProblem(req) ?? this.hosts.refusalOf(req, gateway !== undefined);
     if (problem !== undefined) this.sendProblem(req, res, problem);
     else if (url === '/v1/allow') decisions.allow(req, res);
     else if (url === '/v1/allow/batch') decisions.batch(req, res);

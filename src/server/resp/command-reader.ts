@@ -6,16 +6,16 @@ import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { TokenringError } from '../../lib/error.js';
 import { KnownShapes } from '../../lib/known-shapes.js';
 import { MAX_BATCH } from '../../limits/request/request.js';
-import { allowReply, type DecisionReply, type Question } from './decision-writer.js';
+import { allowReply, type DecisionReply, type CheckCommand } from './decision-writer.js';
 import { FrameReader } from './frame.js';
-import { QUESTIONS } from './questions.js';
+import { CHECK_COMMANDS } from './check-commands.js';
 import { ErrorText } from './value.js';
 
-/** Questions of a batch that the general way reads: 1 ms at most. */
+/** Checks of a batch that the general way reads: 1 ms at most. */
 const MAX_GENERAL = 64;
-/** A usual question is longer. A chunk of shorter ones is decided as several batches. */
-const QUESTION_BYTES = 40;
-/** Shapes of questions that are remembered, and the bytes of one. */
+/** A usual check is longer. A chunk of shorter ones is decided as several batches. */
+const CHECK_BYTES = 40;
+/** Shapes of checks that are remembered, and the bytes of one. */
 const MAX_SHAPES = 16;
 const MAX_SHAPE_BYTES = 512;
 const CR = 0x0d;
@@ -24,18 +24,18 @@ const ZERO = 0x30;
 /** Digits of the length of a client id. */
 const MAX_DIGITS = 3;
 
-/** The questions of several commands in order. */
-interface Questions {
-  readonly kind: 'questions';
+/** The checks of several commands in order. */
+interface CheckCommands {
+  readonly kind: 'checks';
   readonly batch: CheckBatch;
-  /** The form of each answer, or the answer itself where the question is refused. */
+  /** The form of each answer, or the answer itself where the check is refused. */
   readonly replies: readonly (DecisionReply | ErrorText)[];
   /** How many of them took the general way, which takes longer. */
   readonly general: number;
 }
 
 export type Read =
-  | Questions
+  | CheckCommands
   /** Another command: its name in capital letters, and its arguments with the name as it was sent. */
   | { readonly kind: 'command'; readonly name: string; readonly args: readonly string[]; readonly isLine: boolean }
   /** `needed`: smallest number of bytes, from the beginning of the command, that may complete it. */
@@ -44,14 +44,14 @@ export type Read =
   | { readonly kind: 'refused'; readonly error: TokenringError }
   | { readonly kind: 'broken'; readonly text: string };
 
-/** The meaning of a question, apart from its client. */
-interface QuestionShape {
+/** The meaning of a check, apart from its client. */
+interface CheckShape {
   readonly params: CheckParams;
   readonly reply: DecisionReply;
 }
 
-/** The client of a question stands behind its length and CRLF. */
-class QuestionShapes extends KnownShapes<QuestionShape> {
+/** The client of a check stands behind its length and CRLF. */
+class CheckShapes extends KnownShapes<CheckShape> {
   protected override findId(bytes: Buffer, at: number): boolean {
     let next = at;
     let length = 0;
@@ -71,25 +71,25 @@ class QuestionShapes extends KnownShapes<QuestionShape> {
 const REFUSED = new TokenringError('invalid_request');
 
 /**
- * Reads the commands of all connections. Most questions are equal apart from the client, so their shapes are
+ * Reads the commands of all connections. Most checks are equal apart from the client, so their shapes are
  * remembered. A test compares both ways.
  */
 export class CommandReader {
   /** Place behind what was read last. */
   endAt = 0;
   private readonly frame = new FrameReader();
-  private readonly shapes = new QuestionShapes(MAX_SHAPES, MAX_SHAPE_BYTES);
+  private readonly shapes = new CheckShapes(MAX_SHAPES, MAX_SHAPE_BYTES);
 
   constructor(private readonly policies: Policies) {}
 
   /**
-   * Reads the commands at `from`: as many questions as there are, or one other command.
-   * @param single whether a question is a command like any other
+   * Reads the commands at `from`: as many checks as there are, or one other command.
+   * @param single whether a check is a command like any other
    */
   read(bytes: Buffer, from: number, single = false): Read {
     const { frame, shapes } = this;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const capacity = Math.min(MAX_BATCH, Math.ceil((bytes.length - from) / QUESTION_BYTES));
+    const capacity = Math.min(MAX_BATCH, Math.ceil((bytes.length - from) / CHECK_BYTES));
     const mayKnow = !single && !this.policies.listsClients();
     const replies: (DecisionReply | ErrorText)[] = [];
     let batch: CheckBatch | undefined;
@@ -109,8 +109,8 @@ export class CommandReader {
       else if (done !== 'complete') last = { kind: 'broken', text: done.broken };
       else if (frame.count > 0) {
         const name = bytes.toString('latin1', frame.starts[0], frame.ends[0]).toUpperCase();
-        if (!single && QUESTIONS.has(name)) {
-          replies.push(this.addQuestion(bytes, at, name, (batch ??= new CheckBatch(bytes))));
+        if (!single && CHECK_COMMANDS.has(name)) {
+          replies.push(this.addCheck(bytes, at, name, (batch ??= new CheckBatch(bytes))));
           general += 1;
         } else if (batch === undefined) return this.readOther(bytes, at, name);
         else break;
@@ -118,22 +118,22 @@ export class CommandReader {
       if (done === 'complete') at = frame.end;
     }
     this.endAt = at;
-    if (batch !== undefined) return { kind: 'questions', batch, replies, general };
+    if (batch !== undefined) return { kind: 'checks', batch, replies, general };
     return last ?? { kind: 'incomplete', needed: 1 };
   }
 
-  /** Reads a question in the general way, and adds it to the batch. */
-  private addQuestion(bytes: Buffer, at: number, name: string, batch: CheckBatch): DecisionReply | ErrorText {
+  /** Reads a check in the general way, and adds it to the batch. */
+  private addCheck(bytes: Buffer, at: number, name: string, batch: CheckBatch): DecisionReply | ErrorText {
     try {
       if (!isUtf8(bytes.subarray(at, this.frame.end))) throw notUtf8();
-      const question = QUESTIONS.get(name)!(this.texts(bytes), this.policies);
-      if (question instanceof ErrorText) {
+      const command = CHECK_COMMANDS.get(name)!(this.texts(bytes), this.policies);
+      if (command instanceof ErrorText) {
         batch.addError(REFUSED);
-        return question;
+        return command;
       }
-      batch.add(question.check);
-      this.remember(bytes, at, question);
-      return question.reply;
+      batch.add(command.check);
+      this.remember(bytes, at, command);
+      return command.reply;
     } catch (error) {
       if (!(error instanceof TokenringError)) throw error;
       batch.addError(error);
@@ -156,8 +156,8 @@ export class CommandReader {
     return texts;
   }
 
-  /** Remembers the shape of the question at `at`, unless its meaning depends on its client. */
-  private remember(bytes: Buffer, at: number, { check, reply }: Question): void {
+  /** Remembers the shape of the check at `at`, unless its meaning depends on its client. */
+  private remember(bytes: Buffer, at: number, { check, reply }: CheckCommand): void {
     const { isLine, starts, ends, end } = this.frame;
     const params = sharedParams(check);
     if (isLine || params === undefined || check.requestId !== undefined) return;

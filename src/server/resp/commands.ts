@@ -21,7 +21,7 @@ interface Command {
   /** The role that the command needs, once the node has joined. `open`: none. Default: the token of any role. */
   readonly role?: Role | 'open';
   /**
-   * Answers the command. The arguments include the name. Absent for the commands that decide, in `questions.ts`, and
+   * Answers the command. The arguments include the name. Absent for the commands that decide, in `check-commands.ts`, and
    * those of a transaction, in `transaction.ts`.
    */
   readonly run?: (args: readonly string[], session: Session, node: CommandContext) => Value | Promise<Value>;
@@ -82,9 +82,9 @@ export class Commands {
    */
   run(name: string, args: readonly string[], session: Session): Value | Promise<Value> {
     const { role, run } = COMMANDS[name]!;
-    if (role === undefined) session.requireKnown();
+    if (role === undefined) session.requireToken();
     else if (role !== 'open') {
-      session.require(role);
+      session.requireRole(role);
       this.node.context.requireJoined();
     }
     return run!(args, session, this.node);
@@ -104,7 +104,7 @@ function hello(args: readonly string[], session: Session, { version }: CommandCo
   for (let i = 2; i < args.length; i += 1) {
     const option = args[i]!.toUpperCase();
     if (option === 'AUTH' && i + 2 < args.length) {
-      if (!session.show(args[i + 2]!, args[i + 1])) return WRONG_PASS;
+      if (!session.authenticate(args[i + 2]!, args[i + 1])) return WRONG_PASS;
       i += 2;
     } else if (option === 'SETNAME' && i + 1 < args.length) {
       name = args[i + 1]!;
@@ -113,7 +113,7 @@ function hello(args: readonly string[], session: Session, { version }: CommandCo
     } else return new ErrorText(`ERR Syntax error in HELLO option '${args[i]!.slice(0, 40)}'`);
   }
   try {
-    session.requireKnown();
+    session.requireToken();
   } catch {
     return NO_AUTH_IN_HELLO;
   }
@@ -131,7 +131,7 @@ function hello(args: readonly string[], session: Session, { version }: CommandCo
 }
 
 function auth(args: readonly string[], session: Session): Value {
-  const known = args.length === 2 ? session.show(args[1]!, undefined) : session.show(args[2]!, args[1]);
+  const known = args.length === 2 ? session.authenticate(args[1]!, undefined) : session.authenticate(args[2]!, args[1]);
   return known ? OK : WRONG_PASS;
 }
 
@@ -168,7 +168,7 @@ function info(_args: readonly string[], _session: Session, { context, version }:
 }
 
 function quit(_args: readonly string[], session: Session): Value {
-  session.ends = true;
+  session.isEnding = true;
   return OK;
 }
 

@@ -29,10 +29,10 @@ export interface RespShared {
   isDraining: boolean;
 }
 
-type Questions = Extract<Read, { kind: 'questions' }>;
+type CheckCommands = Extract<Read, { kind: 'checks' }>;
 
 /**
- * A connection of the Redis protocol. It answers commands in order. All questions of a chunk are one batch. While a
+ * A connection of the Redis protocol. It answers commands in order. All checks of a chunk are one batch. While a
  * batch waits for other nodes, or the client does not read, the connection reads no more.
  */
 export class RespConnection implements Connection {
@@ -115,7 +115,7 @@ export class RespConnection implements Connection {
     const { turns } = context;
     let at = 0;
     let left = granted;
-    while (at < this.input.length && !session.ends && !this.mustWait()) {
+    while (at < this.input.length && !session.isEnding && !this.mustWait()) {
       const read = reader.read(this.input, at, transaction.isOpen);
       if (read.kind === 'command' && left <= 0) {
         // It is read again in its turn.
@@ -134,9 +134,9 @@ export class RespConnection implements Connection {
         this.replayed = NO_BYTES;
         at = 0;
       }
-      left -= read.kind === 'questions' ? read.general : 1;
-      // Questions in a form that is new are read as slowly as commands.
-      if (read.kind === 'questions' && left < 0 && at < this.input.length && !turns.mayWork()) {
+      left -= read.kind === 'checks' ? read.general : 1;
+      // Checks in a form that is new are read as slowly as commands.
+      if (read.kind === 'checks' && left < 0 && at < this.input.length && !turns.mayWork()) {
         this.waitForTurn('decision');
         break;
       }
@@ -144,14 +144,14 @@ export class RespConnection implements Connection {
     if (at > 0) this.activeAtMs = context.elapsedMs();
     this.keep(at);
     if (this.isBusy || socket.destroyed) return;
-    if (session.ends || ((this.isHalfClosed || shared.isDraining) && this.input.length === 0)) return this.finish();
+    if (session.isEnding || ((this.isHalfClosed || shared.isDraining) && this.input.length === 0)) return this.finish();
     this.send();
     if (this.isHalfClosed) return this.finish();
     if (socket.writableNeedDrain) this.waitForReader();
     else socket.resume();
   }
 
-  /** Answers one command, or several questions. @returns how it goes on */
+  /** Answers one command, or several checks. @returns how it goes on */
   private step(read: Read, bytes: Buffer): 'next' | 'wait' | 'stop' {
     const { session, transaction, shared } = this;
     switch (read.kind) {
@@ -161,17 +161,17 @@ export class RespConnection implements Connection {
       case 'broken':
         this.answer(new ErrorText(`ERR Protocol error: ${read.text}`));
         shared.context.counters.countProblem('invalid_request');
-        session.ends = true;
+        session.isEnding = true;
         return 'next';
       case 'refused':
         this.answer(read.error);
         transaction.fail();
         return 'next';
-      case 'questions':
+      case 'checks':
       case 'command': {
         // A browser that is led here sends lines of HTTP, with commands in its body.
-        if (read.kind === 'command' && read.isLine && !shared.commands.has(read.name)) session.ends = true;
-        const later = read.kind === 'questions' ? this.decide(read) : this.run(read.name, read.args, bytes);
+        if (read.kind === 'command' && read.isLine && !shared.commands.has(read.name)) session.isEnding = true;
+        const later = read.kind === 'checks' ? this.decide(read) : this.run(read.name, read.args, bytes);
         if (later === undefined) return 'next';
         this.wait(later);
         return 'wait';
@@ -180,7 +180,7 @@ export class RespConnection implements Connection {
   }
 
   /** @returns a promise if the answers come later */
-  private decide({ batch, replies }: Questions): Promise<void> | undefined {
+  private decide({ batch, replies }: CheckCommands): Promise<void> | undefined {
     const { session, shared, open } = this;
     const { context, writer } = shared;
     const { counters, access } = context;
@@ -199,13 +199,13 @@ export class RespConnection implements Connection {
     context.answer(
       () => {
         context.requireReady();
-        if (access.guardsDecisions()) session.require('decide');
+        if (access.guardsDecisions()) session.requireRole('decide');
         return (later = context.decide(batch, decided));
       },
       (error) => {
         const problem = context.failed(error);
         // A fault of the node may have left some of the answers.
-        if (problem.code === 'internal') session.ends = true;
+        if (problem.code === 'internal') session.isEnding = true;
         for (let index = 0; index < batch.size; index += 1) writeValue(this.output(), problem, session.protocol);
       },
     );
@@ -230,7 +230,7 @@ export class RespConnection implements Connection {
         return undefined;
       }
       value = taken?.answer ?? commands.run(name, args, session);
-      if (value instanceof Promise) context.admission.requirePlace();
+      if (value instanceof Promise) context.admission.requireCapacity();
     } catch (error) {
       if (!(error instanceof TokenringError)) throw error;
       value = error;

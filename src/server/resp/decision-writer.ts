@@ -7,11 +7,11 @@ import { OriginFragments } from '../edge/answer-buffers.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../lib/byte-writer.js';
 import { ErrorText, RespMap, writeValue, type Protocol, type Value } from './value.js';
 
-/** The form of the answer to a question. */
+/** The form of the answer to a check. */
 export type DecisionReply = ThrottleReply | typeof allowReply;
 
 /** A check, and the form of its answer. */
-export interface Question {
+export interface CheckCommand {
   readonly check: Check;
   readonly reply: DecisionReply;
 }
@@ -22,7 +22,7 @@ interface ThrottleReply {
   /** The beginning of an allowed and of a limited answer, up to `remaining`. */
   readonly passed: Fragment;
   readonly limited: Fragment;
-  /** Time in ms in which one token comes back, for a question that consumes nothing; else `undefined`. */
+  /** Time in ms in which one token comes back, for a check that consumes nothing; else `undefined`. */
   readonly peekMs: number | undefined;
 }
 
@@ -30,7 +30,7 @@ export const allowReply = { kind: 'allow' } as const;
 
 /**
  * @param limit tokens of a full bucket, which redis-cell calls the limit
- * @param peekMs time in ms in which one token comes back, if the question consumes nothing
+ * @param peekMs time in ms in which one token comes back, if the check consumes nothing
  */
 export function throttleReply(limit: number, peekMs: number | undefined): ThrottleReply {
   const head = (limited: 0 | 1): Fragment => fragmentOf(`*5\r\n:${limited}\r\n:${limit}\r\n:`);
@@ -85,7 +85,7 @@ export class DecisionWriter {
 
   /**
    * Writes the answers of a batch in order, and counts them.
-   * @param replies the form of each answer, or the answer itself where the question was refused
+   * @param replies the form of each answer, or the answer itself where the check was refused
    */
   write(
     out: ByteWriter,

@@ -15,7 +15,7 @@ export class Session {
   /** The name that the client gave the connection. */
   name = '';
   /** Whether the connection ends after the answer to this command. */
-  ends = false;
+  isEnding = false;
   private token: string | undefined = undefined;
   private wrongTokens = 0;
   /** Roles that were checked, under this revision of the rules. Each check hashes the token. */
@@ -35,7 +35,7 @@ export class Session {
   }
 
   /** Shows a token. @returns whether the node knows it, under this name if one is given */
-  show(token: string, user: string | undefined): boolean {
+  authenticate(token: string, user: string | undefined): boolean {
     const known = this.access.nameOf(token);
     if (known !== undefined && (user === undefined || user === DEFAULT_USER || user === known)) {
       this.token = token;
@@ -43,7 +43,7 @@ export class Session {
       return true;
     }
     this.wrongTokens += 1;
-    if (this.wrongTokens === MAX_WRONG_TOKENS) this.ends = true;
+    if (this.wrongTokens === MAX_WRONG_TOKENS) this.isEnding = true;
     return false;
   }
 
@@ -51,20 +51,20 @@ export class Session {
    * Checks that the connection may use a role now: a token that was removed from the file opens nothing any more.
    * @throws TokenringError `unauthorized`, `forbidden`
    */
-  require(role: Role): void {
+  requireRole(role: Role): void {
     const { access, admitted } = this;
     if (this.revision !== access.revision()) {
       this.revision = access.revision();
       admitted.clear();
     }
     if (admitted.has(role)) return;
-    access.admit(this.token === undefined ? undefined : `Bearer ${this.token}`, role);
+    access.authorize(this.token === undefined ? undefined : `Bearer ${this.token}`, role);
     admitted.add(role);
   }
 
   /** Checks that the connection has shown a token, if decisions need one. @throws TokenringError `unauthorized` */
-  requireKnown(): void {
+  requireToken(): void {
     if (!this.access.guardsDecisions()) return;
-    if (this.token === undefined || this.access.nameOf(this.token) === undefined) this.require('decide');
+    if (this.token === undefined || this.access.nameOf(this.token) === undefined) this.requireRole('decide');
   }
 }

@@ -35,13 +35,13 @@ export class Transaction {
     switch (name) {
       case 'MULTI':
         if (this.isOpen) return { answer: NESTED };
-        session.requireKnown();
+        session.requireToken();
         this.isOpen = true;
         return { answer: OK };
       case 'EXEC':
       case 'DISCARD':
         if (this.isOpen) return this.end(name);
-        session.requireKnown();
+        session.requireToken();
         return { answer: new ErrorText(`ERR ${name} without MULTI`) };
       case 'RESET':
         this.close();

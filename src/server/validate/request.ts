@@ -117,7 +117,7 @@ export function readBatch(value: unknown): UnreadBatch {
   throw batchRequest.problemOf(short);
 }
 
-interface Asked {
+interface ResolvedRules {
   readonly policy?: Policy;
   readonly rules: readonly Rule[];
 }
@@ -133,7 +133,7 @@ function ownFieldOf({ limit, window, windowMs, burst, algorithm }: AllowRequest)
   return algorithm === undefined ? undefined : 'algorithm';
 }
 
-function readRules(request: AllowRequest, policies: Policies): Asked {
+function readRules(request: AllowRequest, policies: Policies): ResolvedRules {
   const { clientId, limits, policy } = request;
   const ownField = ownFieldOf(request);
   if (limits === undefined && policy === undefined) {

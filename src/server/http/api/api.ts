@@ -16,19 +16,19 @@ import { openApiDocument, type Group, type PathItem } from './openapi.js';
 import { routesOf, type Handlers } from './routes.js';
 import { EventStream } from './event-stream.js';
 import { ObservationEndpoints } from './observations.js';
-import { Document, leadBrowsers, pageHandlers } from '../pages.js';
+import { Document, redirectToDashboard, pageHandlers } from '../pages.js';
 import type { NodeEvents } from './node-events.js';
 import { actorFrom, clientIdOf, PolicyEndpoints } from './policies.js';
 import { TokenringError } from '../../../lib/error.js';
 import { requireClientId } from '../../validate/request.js';
 import type { ClientCalls } from '../../edge/client-calls.js';
 import { BROWSER_HEADERS, sendProblem } from '../send.js';
-import { SharedAnswers } from '../shared-answers.js';
+import { Coalescer } from '../coalescer.js';
 
 /** The public API on Express. The server answers most decision requests before they reach it. */
 export class Api {
   private readonly app = express();
-  private readonly scrapes = new SharedAnswers<string>(() => performance.now(), 0);
+  private readonly scrapes = new Coalescer<string>(() => performance.now(), 0);
   private inFlight = 0;
 
   /**
@@ -70,7 +70,7 @@ export class Api {
     const document = Document.ofText('application/json; charset=utf-8', text, turns);
     for (const { paths } of groups) for (const [path, item] of Object.entries(paths)) this.add(path, item);
     for (const [path, get] of pageHandlers(turns)) this.addMethods(path, { get: [get] });
-    app.use(leadBrowsers);
+    app.use(redirectToDashboard);
   }
 
   /** Answers a request. */
@@ -171,7 +171,7 @@ export class Api {
 
   private only(role: Role): RequestHandler {
     return (req, res, next) => {
-      const token = this.parts.context.access.admit(req.headers.authorization, role);
+      const token = this.parts.context.access.authorize(req.headers.authorization, role);
       res.locals['who'] = actorOf(req, token);
       next();
     };

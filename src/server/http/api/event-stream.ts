@@ -7,7 +7,7 @@ import type { ServerContext } from '../../edge/server-context.js';
 import type { NodeEvent, NodeEvents } from './node-events.js';
 import { describeCluster } from './cluster-view.js';
 import { statsOf } from './observations.js';
-import { SharedAnswers } from '../shared-answers.js';
+import { Coalescer } from '../coalescer.js';
 
 /** A subscriber costs one line of text a second. */
 const MAX_SUBSCRIBERS = 32;
@@ -31,7 +31,7 @@ interface Subscriber {
  */
 export class EventStream {
   private readonly subscribers = new Map<Response, Subscriber>();
-  private readonly firstSamples = new SharedAnswers<string>(() => performance.now(), SAMPLE_MS);
+  private readonly firstSamples = new Coalescer<string>(() => performance.now(), SAMPLE_MS);
   private timer: NodeJS.Timeout | undefined;
   private unsubscribe = (): void => undefined;
 
@@ -46,7 +46,7 @@ export class EventStream {
 
   readonly answer: RequestHandler = (req, res) => {
     const caller = this.callerOf(req);
-    this.requireRoom(caller);
+    this.requireMemory(caller);
     const last = Number(req.get('last-event-id') ?? 0);
     if (!Number.isSafeInteger(last) || last < 0)
       throw new TokenringError('invalid_request', { field: 'Last-Event-ID', expected: 'the id of an event' });
@@ -63,11 +63,11 @@ export class EventStream {
   };
 
   private callerOf(req: Request): string {
-    const token = this.parts.context.access.admit(req.headers.authorization, 'read');
+    const token = this.parts.context.access.authorize(req.headers.authorization, 'read');
     return token === undefined ? networkOf(req.socket.remoteAddress ?? '') : `token ${token}`;
   }
 
-  private requireRoom(caller: string): void {
+  private requireMemory(caller: string): void {
     let own = 0;
     for (const other of this.subscribers.values()) if (other.caller === caller) own += 1;
     if (this.subscribers.size >= MAX_SUBSCRIBERS)
@@ -107,7 +107,7 @@ export class EventStream {
   /** A token may have been withdrawn since the request. */
   private mayRead(req: Request): boolean {
     try {
-      this.parts.context.access.admit(req.headers.authorization, 'read');
+      this.parts.context.access.authorize(req.headers.authorization, 'read');
       return true;
     } catch {
       return false;

@@ -16,7 +16,7 @@ import { requireClientId } from '../../validate/request.js';
 import { DenialReportSchema } from '../../validate/schema.js';
 import { Validator } from '../../validate/validator.js';
 import type { BodyReader } from '../body.js';
-import { SharedAnswers } from '../shared-answers.js';
+import { Coalescer } from '../coalescer.js';
 
 const DEFAULT_LIMIT = 20;
 const PARAMETERS = ['by', 'span', 'policy', 'limit'];
@@ -36,8 +36,8 @@ const KEPT_MS = 900;
 
 /** Answers `/v1/top` and `/v1/stats`, what all members count, and `/v1/denials`, what clients count. */
 export class ObservationEndpoints {
-  private readonly tops: SharedAnswers<Awaited<ReturnType<Observer['top']>>>;
-  private readonly reports: SharedAnswers<string>;
+  private readonly tops: Coalescer<Awaited<ReturnType<Observer['top']>>>;
+  private readonly reports: Coalescer<string>;
   /** The second of the last report, and the denials that were reported in it. */
   private second = 0;
   private reported = 0;
@@ -50,8 +50,8 @@ export class ObservationEndpoints {
       readonly bodies: BodyReader;
     },
   ) {
-    this.tops = new SharedAnswers(parts.context.elapsedMs, KEPT_MS);
-    this.reports = new SharedAnswers(parts.context.elapsedMs, KEPT_MS);
+    this.tops = new Coalescer(parts.context.elapsedMs, KEPT_MS);
+    this.reports = new Coalescer(parts.context.elapsedMs, KEPT_MS);
   }
 
   readonly top: RequestHandler = async (req, res) => {

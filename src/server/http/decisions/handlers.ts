@@ -3,7 +3,7 @@ import { CheckBatch, type BatchItem } from '../../../limits/decide/check-batch.j
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
 import { traceOf, type TraceContext } from '../../../lib/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
-import { AnswerWriter, type AnswerBytes, type BatchWriter } from './answer-writer.js';
+import { JsonDecisionWriter, type ResponseBody, type BatchWriter } from './decision-writer.js';
 import type { ArrivingBytes } from '../../edge/arriving.js';
 import type { ServerContext } from '../../edge/server-context.js';
 import { readJsonBody } from '../body.js';
@@ -13,7 +13,7 @@ import { TokenringError } from '../../../lib/error.js';
 import type { Steps } from '../../../lib/turns.js';
 import { BatchReader } from '../../validate/batch-reader.js';
 import { readCheck } from '../../validate/request.js';
-import { sendAsciiJson, sendProblem, withoutTheRest } from '../send.js';
+import { sendAsciiJson, sendProblem, closingIfUnread } from '../send.js';
 
 /** Bytes of an item of a batch that is parsed, but not read. */
 const UNREAD_ITEM_BYTES = 1_000;
@@ -25,7 +25,7 @@ export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 
 /** Receiver of an answer. Called once, at once or later. Does nothing when the connection is gone. */
 export interface AnswerSink {
-  readonly send: (status: number, body: AnswerBytes, headers: readonly string[]) => void;
+  readonly send: (status: number, body: ResponseBody, headers: readonly string[]) => void;
   readonly fail: (problem: TokenringError) => void;
 }
 
@@ -68,14 +68,14 @@ type Fail = (error: unknown) => void;
 export class DecisionEndpoints implements DecisionHandlers {
   readonly check: DecisionHandlers['check'];
   readonly direct: NonNullable<DecisionHandlers['direct']>;
-  private readonly writer: AnswerWriter;
+  private readonly writer: JsonDecisionWriter;
   private readonly batchReader: BatchReader;
 
   constructor(
     private readonly context: ServerContext,
     private readonly deniedStatus: 200 | 429,
   ) {
-    this.writer = new AnswerWriter(context.counters);
+    this.writer = new JsonDecisionWriter(context.counters);
     this.batchReader = new BatchReader(context.policies);
     this.check = {
       nginx: (req, res) => this.receiveHeaders(req, res, GATEWAYS.nginx),
@@ -104,7 +104,7 @@ export class DecisionEndpoints implements DecisionHandlers {
   private readonly answerMany: Endpoint = (body, send, startMs, trace) => {
     const { admission, turns } = this.context;
     const unread = this.batchReader.begin(body);
-    admission.requireRoom('batch');
+    admission.requireMemory('batch');
     const read = turns.runSteps('decision', unread.reading());
     const decide = (): Promise<void> | undefined => this.decideMany(unread.batch, trace, send, startMs);
     return after(read && admission.charge(UNREAD_ITEM_BYTES * unread.maxItems, read), decide);
@@ -188,7 +188,7 @@ export class DecisionEndpoints implements DecisionHandlers {
 
   private admit({ headers }: IncomingMessage, gateway: Gateway | undefined): void {
     try {
-      this.context.access.admit(headers.authorization, 'decide');
+      this.context.access.authorize(headers.authorization, 'decide');
     } catch (error) {
       if (gateway === undefined || !(error instanceof TokenringError)) throw error;
       // The gateway would show a 401 or 403 to its caller, or read it as a denial.
@@ -202,7 +202,7 @@ export class DecisionEndpoints implements DecisionHandlers {
 
   private sendToGateway(req: IncomingMessage, res: ServerResponse, gateway: Gateway, item: BatchItem): void {
     const body = this.writer.figures(item).text();
-    const headers = withoutTheRest(req, ['Cache-Control', 'no-store', ...rateLimitHeaders(item.params, item)]);
+    const headers = closingIfUnread(req, ['Cache-Control', 'no-store', ...rateLimitHeaders(item.params, item)]);
     const status = item.allowed ? 200 : gateway.deniedStatus;
     if (gateway.showsBody) sendAsciiJson(res, status, body, headers);
     else res.writeHead(status, ['Content-Length', '0', ...headers]).end();

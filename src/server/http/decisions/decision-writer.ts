@@ -8,7 +8,7 @@ import { OriginFragments, WriterPool } from '../../edge/answer-buffers.js';
 const FIGURES_BYTES = 256;
 
 /** The body of a response, in ASCII. It must be sent or copied before the next turn of the event loop. */
-export interface AnswerBytes {
+export interface ResponseBody {
   readonly length: number;
   text(): string;
   /**
@@ -23,7 +23,7 @@ export interface BatchWriter {
   /** Writes the answers from index `from` to before `to`, and counts them. */
   write(batch: CheckBatch, from: number, to: number): void;
   /** Called once, after the last answer. */
-  end(): AnswerBytes;
+  end(): ResponseBody;
 }
 
 const NO_WAIT = fragmentOf(',"retryAfterMs":0,"resetMs":');
@@ -39,7 +39,7 @@ const END = ']}';
  * Writes decisions as JSON in ASCII, as bytes in memory that is used again, without a string for each. A test checks that
  * they equal what `JSON.stringify` writes.
  */
-export class AnswerWriter {
+export class JsonDecisionWriter {
   private readonly pool = new WriterPool();
   /** The first part of the last allowed and of the last denied answer, as most answers share them. */
   private readonly heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
@@ -50,7 +50,7 @@ export class AnswerWriter {
   constructor(private readonly counters: Counters) {}
 
   /** Writes a decision, and counts it. */
-  one(item: BatchItem): AnswerBytes {
+  one(item: BatchItem): ResponseBody {
     this.counters.countDecision(item.allowed, item.origin!);
     const out = this.pool.take();
     this.writeDecision(out, item);
@@ -59,7 +59,7 @@ export class AnswerWriter {
   }
 
   /** Writes a decision as a gateway shows it to its caller, without anything about the cluster, and counts it. */
-  figures(item: BatchItem): AnswerBytes {
+  figures(item: BatchItem): ResponseBody {
     this.counters.countDecision(item.allowed, item.origin!);
     const out = this.pool.take();
     this.writeFigures(out, item);
@@ -124,7 +124,7 @@ export class AnswerWriter {
     out.decimal(resetMs);
   }
 
-  private bytesOf(out: ByteWriter): AnswerBytes {
+  private bytesOf(out: ByteWriter): ResponseBody {
     const { pool } = this;
     return {
       length: out.size,

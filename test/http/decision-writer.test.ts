@@ -4,7 +4,7 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { SOURCES, type Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { asciiJson } from '../../src/lib/ascii-json.js';
-import { AnswerWriter } from '../../src/server/http/decisions/answer-writer.js';
+import { JsonDecisionWriter } from '../../src/server/http/decisions/decision-writer.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
@@ -33,7 +33,7 @@ const decisions: fc.Arbitrary<Decision> = fc
 
 describe('the writer of the answers of a batch', () => {
   const counters = new Counters();
-  const writer = new AnswerWriter(counters);
+  const writer = new JsonDecisionWriter(counters);
 
   /** Writes a batch that has an object for each answer for which `isObject` is true, and numbers for the others. */
   function written(answers: readonly (Decision | TokenringError)[], isObject: (i: number) => boolean): string {

@@ -21,7 +21,7 @@ const SETTING = 'TOKENRING_ALLOWED_HOSTS';
  * node, and the browser takes both for one site. Then only `Host` tells them apart. Nothing else protects a node that
  * listens on loopback, so it checks `Host` as well.
  */
-export class Sites {
+export class HostGuard {
   private readonly checksHost: boolean;
   private readonly allowed: ReadonlySet<string>;
   private readonly publicUrl: URL | undefined;

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { Sites } from '../../src/server/http/sites.js';
+import { HostGuard } from '../../src/server/http/host-guard.js';
 import type { RunningNode } from '../../src/app/main.js';
 import { allow, call, expectProblem, liveNode, newClient } from '../support/http.js';
 import { exchange } from './wire.js';
@@ -7,7 +7,7 @@ import { exchange } from './wire.js';
 const JSON_TYPE = 'Content-Type: application/json\r\n';
 
 describe('the names and sites that a node answers', () => {
-  const loopback = new Sites({
+  const loopback = new HostGuard({
     host: '127.0.0.1',
     allowedHosts: ['Ring.Example', '[2001:DB8::1]'],
     publicUrl: 'https://limits.example:8443',
@@ -47,13 +47,18 @@ describe('the names and sites that a node answers', () => {
 
   it('are all where the node listens to others, or where every name is allowed', () => {
     for (const host of ['0.0.0.0', '10.0.0.1', 'node-1'])
-      expect(new Sites({ host, allowedHosts: [] }).acceptsHost('rebind.test'), host).to.equal(true);
-    expect(new Sites({ host: 'localhost', allowedHosts: ['*'] }).acceptsHost('rebind.test')).to.equal(true);
-    expect(new Sites({ host: '::1', allowedHosts: [], publicUrl: 'none' }).acceptsHost('rebind.test')).to.equal(false);
+      expect(new HostGuard({ host, allowedHosts: [] }).acceptsHost('rebind.test'), host).to.equal(true);
+    expect(new HostGuard({ host: 'localhost', allowedHosts: ['*'] }).acceptsHost('rebind.test')).to.equal(true);
+    expect(new HostGuard({ host: '::1', allowedHosts: [], publicUrl: 'none' }).acceptsHost('rebind.test')).to.equal(
+      false,
+    );
   });
 
-  const refused = (sites: Sites, headers: { host?: string; origin?: string }, url = '/v1/top'): string | undefined =>
-    sites.refusalOf({ url, headers }, false)?.code;
+  const refused = (
+    sites: HostGuard,
+    headers: { host?: string; origin?: string },
+    url = '/v1/top',
+  ): string | undefined => sites.refusalOf({ url, headers }, false)?.code;
 
   it('let pages of the same address ask, also behind a proxy that ends TLS', () => {
     const table = [
@@ -80,7 +85,7 @@ describe('the names and sites that a node answers', () => {
       'http://localhost:8080/',
     ];
     const odd = ['chrome-extension://localhost:8080', 'http://a@localhost:8080', 'http://localhost:8080 http://a'];
-    for (const sites of [loopback, new Sites({ host: '0.0.0.0', allowedHosts: [] })])
+    for (const sites of [loopback, new HostGuard({ host: '0.0.0.0', allowedHosts: [] })])
       for (const origin of [...ports, ...others, ...odd])
         expect(refused(sites, { host, origin }), origin).to.equal('foreign_origin');
     expect(refused(loopback, { origin: 'http://localhost' })).to.equal('foreign_origin');

@@ -4,14 +4,14 @@ import { EXPECTED_CLIENT_ID } from '../../limits/client-id.js';
 import { TokenringError } from '../../lib/error.js';
 import { badValue, noSuchOption } from '../../lib/mistake.js';
 import { readCheck } from '../validate/request.js';
-import { allowReply, throttleReply, type Question } from './decision-writer.js';
+import { allowReply, throttleReply, type CheckCommand } from './decision-writer.js';
 import { ErrorText, wrongArity } from './value.js';
 
 /** Reads the arguments of a command that asks for a decision, its name included. */
-type ReadQuestion = (args: readonly string[], policies: Policies) => Question | ErrorText;
+type ReadCheckCommand = (args: readonly string[], policies: Policies) => CheckCommand | ErrorText;
 
 /** The commands that ask for a decision, by name. Those of one chunk are decided together. */
-export const QUESTIONS: ReadonlyMap<string, ReadQuestion> = new Map([
+export const CHECK_COMMANDS: ReadonlyMap<string, ReadCheckCommand> = new Map([
   ['TR.ALLOW', readAllow],
   ['CL.THROTTLE', readThrottle],
   ['THROTTLE', readThrottle],
@@ -38,7 +38,7 @@ const OPTIONS = [...Object.keys(FIELDS), ...Object.keys(FLAGS)];
  * same with the same text.
  * @throws TokenringError `invalid_request`, `unknown_policy`
  */
-function readAllow(args: readonly string[], policies: Policies): Question | ErrorText {
+function readAllow(args: readonly string[], policies: Policies): CheckCommand | ErrorText {
   if (args.length < 2) return wrongArity(args[0]!);
   const asked: Record<string, unknown> = { clientId: args[1] };
   for (let i = 2; i < args.length; i += 1) {
@@ -87,7 +87,7 @@ const BOUNDS = {
  * @returns the error of redis-cell with its text, where redis-cell refuses the arguments
  * @throws TokenringError `invalid_request` for what only Tokenring refuses
  */
-export function readThrottle(args: readonly string[], policies: Policies): Question | ErrorText {
+export function readThrottle(args: readonly string[], policies: Policies): CheckCommand | ErrorText {
   if (args.length !== 5 && args.length !== 6)
     return cellError(`Usage: cl.throttle <key> <max_burst> <count per period> <period> [<quantity>]`);
   const [, key, ...texts] = args;

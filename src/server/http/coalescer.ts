@@ -1,9 +1,9 @@
 import { TokenringError } from '../../lib/error.js';
 
 /** Questions that are kept at once. */
-const MAX_KEPT = 32;
+const MAX_ENTRIES = 32;
 
-interface Kept<T> {
+interface Entry<T> {
   readonly answer: Promise<T>;
   readonly askedMs: number;
   pending: boolean;
@@ -13,8 +13,8 @@ interface Kept<T> {
  * Asks a costly question once for all callers that ask it at the same time or soon after. Such a question goes to every
  * member, so the number of callers must not matter to the cluster.
  */
-export class SharedAnswers<T> {
-  private readonly kept = new Map<string, Kept<T>>();
+export class Coalescer<T> {
+  private readonly entries = new Map<string, Entry<T>>();
 
   /** @param keptMs age in ms, from the question on, to which an answer is given again; 0 shares only pending ones */
   constructor(
@@ -28,22 +28,22 @@ export class SharedAnswers<T> {
    */
   get(key: string, ask: () => Promise<T>): Promise<T> {
     this.forgetOld();
-    const known = this.kept.get(key);
+    const known = this.entries.get(key);
     if (known !== undefined) return known.answer;
-    if (this.kept.size >= MAX_KEPT)
+    if (this.entries.size >= MAX_ENTRIES)
       throw new TokenringError('overloaded', { detail: 'too many different questions about the cluster' });
-    const kept: Kept<T> = { answer: ask(), askedMs: this.nowMs(), pending: true };
-    this.kept.set(key, kept);
-    kept.answer.then(
-      () => (kept.pending = false),
-      () => this.kept.delete(key),
+    const entry: Entry<T> = { answer: ask(), askedMs: this.nowMs(), pending: true };
+    this.entries.set(key, entry);
+    entry.answer.then(
+      () => (entry.pending = false),
+      () => this.entries.delete(key),
     );
-    return kept.answer;
+    return entry.answer;
   }
 
   private forgetOld(): void {
     const nowMs = this.nowMs();
-    for (const [key, { askedMs, pending }] of this.kept)
-      if (!pending && nowMs - askedMs >= this.keptMs) this.kept.delete(key);
+    for (const [key, { askedMs, pending }] of this.entries)
+      if (!pending && nowMs - askedMs >= this.keptMs) this.entries.delete(key);
   }
 }

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { TokenringError } from '../../src/lib/error.js';
-import { SharedAnswers } from '../../src/server/http/shared-answers.js';
+import { Coalescer } from '../../src/server/http/coalescer.js';
 
 describe('answers that callers share', () => {
   let nowMs: number;
@@ -17,7 +17,7 @@ describe('answers that callers share', () => {
   };
 
   it('ask once a second, however many callers there are', async () => {
-    const answers = new SharedAnswers<string>(() => nowMs, 1_000);
+    const answers = new Coalescer<string>(() => nowMs, 1_000);
     const all = Array.from({ length: 200 }, () => answers.get('a', ask('a')));
     settle[0]!();
     expect(new Set(await Promise.all(all))).to.deep.equal(new Set(['a 1']));
@@ -31,7 +31,7 @@ describe('answers that callers share', () => {
   });
 
   it('are not asked again while the first one is pending, however long that takes', async () => {
-    const answers = new SharedAnswers<string>(() => nowMs, 0);
+    const answers = new Coalescer<string>(() => nowMs, 0);
     const first = answers.get('a', ask('a'));
     nowMs = 60_000;
     const second = answers.get('a', ask('a'));
@@ -42,7 +42,7 @@ describe('answers that callers share', () => {
   });
 
   it('do not keep a failure', async () => {
-    const answers = new SharedAnswers<string>(() => nowMs, 1_000);
+    const answers = new Coalescer<string>(() => nowMs, 1_000);
     const failed = answers.get('a', () => Promise.reject(new Error('gone'))).catch(String);
     expect(await failed).to.equal('Error: gone');
     void answers.get('a', ask('a'));
@@ -50,7 +50,7 @@ describe('answers that callers share', () => {
   });
 
   it('are bounded: more different questions in a second are refused', async () => {
-    const answers = new SharedAnswers<string>(() => nowMs, 1_000);
+    const answers = new Coalescer<string>(() => nowMs, 1_000);
     const all = Array.from({ length: 32 }, (_, i) => answers.get(String(i), ask(String(i))));
     expect(() => answers.get('x', ask('x')))
       .to.throw(TokenringError)
