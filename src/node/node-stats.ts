@@ -1,18 +1,12 @@
-import type { Denials } from '../limits/decide/denials.js';
 import type { CheckPipeline } from './decide/check-pipeline.js';
-import type { StoreStats, WriteBehind } from './durability/write-behind.js';
+import type { StoreStats } from './durability/write-behind.js';
 import type { Donor } from '../replication/donor.js';
 import type { RegistryMember } from './registry-member.js';
-import type { LeaseGranter } from './leases/granter.js';
-import type { LeaseHolder } from './leases/holder.js';
 import type { Membership, MemberState } from '../membership/membership.js';
 import type { Factors } from '../protocol/messages.js';
 import type { ActivePolicies } from '../policy/active-policies.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
-import type { Replicator } from '../replication/replicator.js';
-import type { Forwarder } from './decide/forwarder.js';
-import type { BucketTable } from '../state/bucket-table.js';
-import type { Reservations } from '../state/reservations.js';
+import type { BucketParts, DecisionParts, MembershipParts } from './wiring.js';
 
 /** Gauges and counters of one node at one moment. Counters count from the start of the node. */
 export interface NodeStats {
@@ -57,25 +51,22 @@ export interface RegistryStats {
   readonly failures: Readonly<Record<string, number>>;
 }
 
-interface NodeStatsDeps {
-  readonly table: BucketTable;
-  readonly reservations: Reservations;
-  readonly checks: CheckPipeline;
-  readonly activePolicies: ActivePolicies;
-  readonly adaptive: AdaptiveController;
-  readonly membership: Membership;
-  readonly registryMember: RegistryMember | undefined;
-  readonly replicator: Replicator;
-  readonly donor: Donor;
-  readonly forwarder: Forwarder;
-  readonly leaseHolder: LeaseHolder;
-  readonly leaseGranter: LeaseGranter;
-  readonly denials: Denials;
-  readonly writeBehind: WriteBehind | undefined;
-}
-
-export function nodeStats(deps: NodeStatsDeps): NodeStats {
-  const { table, reservations, checks, activePolicies, adaptive, membership, registryMember, replicator } = deps;
+export function nodeStats(
+  { membership, registryMember }: MembershipParts,
+  { table, reservations, replicator, writeBehind }: BucketParts,
+  { forwarder, leaseHolder, leaseGranter, denials }: DecisionParts,
+  {
+    checks,
+    activePolicies,
+    adaptive,
+    donor,
+  }: {
+    readonly checks: CheckPipeline;
+    readonly activePolicies: ActivePolicies;
+    readonly adaptive: AdaptiveController;
+    readonly donor: Donor;
+  },
+): NodeStats {
   return {
     clients: table.size(),
     unexpiredEvictions: table.unexpiredEvictions(),
@@ -86,13 +77,13 @@ export function nodeStats(deps: NodeStatsDeps): NodeStats {
     members: membersByState(membership),
     replicationLagMs: replicator.lagMs(),
     unplacedClients: replicator.unplaced(),
-    handedClients: deps.donor.handedClients(),
-    forwardsWaiting: deps.forwarder.waiting(),
-    leasedClients: deps.leaseHolder.leasedClients(),
-    lentTokens: deps.leaseGranter.lentTokens(),
-    returnedTokens: deps.leaseGranter.returnedTokens(),
-    rememberedDenials: deps.denials.size(),
-    store: deps.writeBehind?.stats(),
+    handedClients: donor.handedClients(),
+    forwardsWaiting: forwarder.waiting(),
+    leasedClients: leaseHolder.leasedClients(),
+    lentTokens: leaseGranter.lentTokens(),
+    returnedTokens: leaseGranter.returnedTokens(),
+    rememberedDenials: denials.size(),
+    store: writeBehind?.stats(),
     registry: registryMember && registryStats(registryMember),
   };
 }

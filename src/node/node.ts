@@ -67,7 +67,7 @@ export class ClusterNode {
     private readonly deps: ClusterNodeDeps,
     private readonly options: ClusterNodeOptions,
   ) {
-    const { clock, timers, log, transport, discovery, processReport } = deps;
+    const { clock, timers, transport, processReport } = deps;
     const { suspectAfterMs } = options;
     const timeoutMs = suspectAfterMs;
     const { maxAnswerBytes } = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
@@ -76,7 +76,7 @@ export class ClusterNode {
       onRingChange: () => this.onRingChange(),
       onConcurrentLeave: (leaving) => this.onConcurrentLeave(leaving),
     });
-    const { membership, registryMember, probing } = this.members;
+    const { membership, probing } = this.members;
     this.membership = membership;
     const peerRpc = (this.peerRpc = new PeerRpc({
       clock,
@@ -94,17 +94,14 @@ export class ClusterNode {
     const { gate } = this;
     const detectPause = (nowMs: number): void => this.lifecycle.detectPause(nowMs);
     const router = new Router(clock, membership, detectPause);
-    const policyParts = wirePolicies({ ...deps, ...this.members, ask, router, gate }, options);
+    const policyParts = wirePolicies(deps, this.members, { ask, router, gate }, options);
     const { activePolicies, policyUse, policies, adaptive } = policyParts;
     this.activePolicies = activePolicies;
     this.policies = policies;
     this.adaptive = adaptive;
-    this.buckets = wireBuckets({ ...deps, membership, ask }, options);
-    const { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery } = this.buckets;
-    this.decisions = wireDecisions(
-      { ...deps, ...this.members, ...this.buckets, ask, router, gate, detectPause },
-      options,
-    );
+    this.buckets = wireBuckets(deps, { membership, ask }, options);
+    const { table, recent, reservations, copies, replicator, writeBehind } = this.buckets;
+    this.decisions = wireDecisions(deps, this.members, this.buckets, { ask, router, gate, detectPause }, options);
     const { limiter, peerChecks, leaseHolder, leaseGranter, denials, settler, topClients } = this.decisions;
     this.limiter = limiter;
     this.leaseGranter = leaseGranter;
@@ -121,9 +118,7 @@ export class ClusterNode {
       { clock, membership, ask, topClients, policyUse, stats, processReport },
       { timeoutMs },
     );
-    const core = { clock, timers, log, discovery, membership, registryMember, peerRpc };
-    const state = { table, copies, replicator, writeBehind, coldStartRecovery };
-    this.lifecycle = new Lifecycle({ ...core, ...state, gate, leaseHolder, policies, adaptive, donor }, options);
+    this.lifecycle = this.createLifecycle();
     this.peerHandler = new PeerHandler({
       clock,
       membership,
@@ -201,8 +196,8 @@ export class ClusterNode {
   }
 
   stats(): NodeStats {
-    const { checks, activePolicies, adaptive, donor } = this;
-    return nodeStats({ ...this.members, ...this.buckets, ...this.decisions, checks, activePolicies, adaptive, donor });
+    const { members, buckets, decisions, checks, activePolicies, adaptive, donor } = this;
+    return nodeStats(members, buckets, decisions, { checks, activePolicies, adaptive, donor });
   }
 
   /** Stops all timers. Checks that still wait are decided by the fallback. */
@@ -214,6 +209,35 @@ export class ClusterNode {
     this.decisions.forwarder.close();
     this.decisions.leaseHolder.close();
     this.buckets.writeBehind?.close();
+  }
+
+  private createLifecycle(): Lifecycle {
+    const { clock, timers, log, discovery } = this.deps;
+    const { membership, registryMember } = this.members;
+    const { table, copies, replicator, writeBehind, coldStartRecovery } = this.buckets;
+    const { peerRpc, gate, policies, adaptive, donor } = this;
+    return new Lifecycle(
+      {
+        clock,
+        timers,
+        log,
+        discovery,
+        membership,
+        registryMember,
+        peerRpc,
+        table,
+        copies,
+        replicator,
+        writeBehind,
+        coldStartRecovery,
+        gate,
+        leaseHolder: this.decisions.leaseHolder,
+        policies,
+        adaptive,
+        donor,
+      },
+      this.options,
+    );
   }
 
   private onRingChange(): void {

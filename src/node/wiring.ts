@@ -167,10 +167,10 @@ export interface BucketParts {
 }
 
 export function wireBuckets(
-  deps: ClusterNodeDeps & { readonly membership: Membership; readonly ask: Ask },
+  { clock, timers, store, log }: ClusterNodeDeps,
+  { membership, ask }: { readonly membership: Membership; readonly ask: Ask },
   options: ClusterNodeOptions,
 ): BucketParts {
-  const { clock, timers, membership, ask, store, log } = deps;
   const { maxClients, replicas, replicationIntervalMs: intervalMs, suspectAfterMs } = options;
   const bounds = options.stateBounds ?? DEFAULT_STATE_BOUNDS;
   const table = new BucketTable({
@@ -182,7 +182,6 @@ export function wireBuckets(
   const recent = new RecentDecisions(clock, options.self, bounds.maxRecentBytes);
   const reservations = new Reservations(clock, { maxBytes: bounds.maxReservationBytes });
   const copies = new Copies({ clock, table, recent, reservations, self: options.self });
-  const shared = { clock, timers, table, copies, membership, ask };
   const replicator = new Replicator({
     clock,
     timers,
@@ -194,8 +193,9 @@ export function wireBuckets(
     intervalMs,
     suspectAfterMs,
   });
-  const writeBehind = store && new WriteBehind({ ...shared, store, log }, options);
-  const coldStartRecovery = writeBehind && new ColdStartRecovery({ ...shared, writeBehind, log }, options);
+  const writeBehind = store && new WriteBehind({ clock, timers, table, copies, membership, store, log }, options);
+  const coldStartRecovery =
+    writeBehind && new ColdStartRecovery({ clock, timers, table, copies, membership, ask, writeBehind, log }, options);
   const changes = withWriteBehind(replicator, writeBehind);
   return { table, recent, reservations, copies, replicator, writeBehind, coldStartRecovery, changes };
 }
@@ -213,17 +213,22 @@ export interface DecisionParts {
 }
 
 export function wireDecisions(
-  deps: ClusterNodeDeps &
-    MembershipParts &
-    BucketParts & {
-      readonly ask: Ask;
-      readonly router: Router;
-      readonly gate: DecisionGate;
-      readonly detectPause: (nowMs: number) => void;
-    },
+  { clock, timers }: ClusterNodeDeps,
+  { membership, registryMember }: MembershipParts,
+  { copies, table, recent, reservations, changes: replicator }: BucketParts,
+  {
+    ask,
+    router,
+    gate,
+    detectPause,
+  }: {
+    readonly ask: Ask;
+    readonly router: Router;
+    readonly gate: DecisionGate;
+    readonly detectPause: (nowMs: number) => void;
+  },
   options: ClusterNodeOptions,
 ): DecisionParts {
-  const { clock, timers, membership, registryMember, ask, router, gate, detectPause } = deps;
   const { self, maxClients, onUnavailable, suspectAfterMs, replicas, maxQueued } = options;
   const giveUpAfterMs = giveUpMsOf(suspectAfterMs);
   const topClients = new TopClients(options.tableSecret ?? 0);
@@ -232,7 +237,6 @@ export function wireDecisions(
   const { maxFallbackBytes: maxBytes, maxDenialBytes, maxWaitingCheckBytes: maxWaitingBytes } = bounds;
   const fallback = new Fallback({ clock, membership, topClients, onUnavailable, maxClients, maxBytes });
   const denials = createDenials(maxDenialBytes);
-  const { copies, table, recent, reservations, changes: replicator } = deps;
   const acknowledger = registryMember?.acknowledger({ copies, ask }, { replicas, suspectAfterMs, giveUpAfterMs });
   const decidesFor = (clientId: string): boolean => {
     return route(membership, clientId).kind === 'own' && !gate.isClosed;
@@ -303,10 +307,11 @@ interface PolicyParts {
 }
 
 export function wirePolicies(
-  deps: ClusterNodeDeps & MembershipParts & { readonly ask: Ask; readonly router: Router; readonly gate: DecisionGate },
+  { clock, timers, log }: ClusterNodeDeps,
+  { membership, registryMember }: MembershipParts,
+  { ask, router, gate }: { readonly ask: Ask; readonly router: Router; readonly gate: DecisionGate },
   options: ClusterNodeOptions,
 ): PolicyParts {
-  const { clock, timers, log, membership, registryMember, ask, router, gate } = deps;
   const timeoutMs = options.suspectAfterMs;
   const policyUse = new PolicyUse(clock);
   // A circle: the policies in force scale their rules by the controller, which finds its policies among them.
@@ -319,12 +324,11 @@ export function wirePolicies(
     { timeoutMs },
   );
   const isHeld = (): boolean => gate.isClosed;
-  const backendDeps = { clock, timers, log, membership, activePolicies, ask, router, isHeld };
   const backendOptions = { timeoutMs, maxBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxPolicyBytes };
   const policyStore = registryMember?.session.policyStore;
   const policies =
     policyStore === undefined
-      ? new RingBackend(backendDeps, backendOptions)
-      : new RegistryBackend({ ...backendDeps, policyStore }, backendOptions);
+      ? new RingBackend({ timers, log, membership, activePolicies, ask, router, isHeld }, backendOptions)
+      : new RegistryBackend({ clock, timers, log, membership, activePolicies, ask, policyStore }, backendOptions);
   return { activePolicies, policyUse, policies, adaptive };
 }
