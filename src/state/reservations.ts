@@ -152,7 +152,7 @@ export class Reservations {
         their.least.forEach((one, i) => (least[i] = lesser(least[i] ?? one, one)));
         if (their.settled !== undefined) this.settleKept(client, ours, their.settled, nowMs);
       } else if (their.settled !== undefined && their.settled > ours.reservation.settled) {
-        // Each node settled it without the other. The stricter state stands, and all name the cost in it.
+        // Each node settled it without the other. The tighter state stands, and all name the cost in it.
         ours.reservation.settled = their.settled;
         ours.changedAtMs = nowMs;
       }

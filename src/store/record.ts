@@ -64,7 +64,7 @@ interface NextRecord {
 }
 
 /**
- * Merges a client's state at `nowMs` into the stored record. The stricter state wins.
+ * Merges a client's state at `nowMs` into the stored record. The tighter state wins.
  * @param stampMs time of the new record; later than `nowMs` when the current time is uncertain
  * @returns `undefined` when no debt of either is left
  */

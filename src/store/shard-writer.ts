@@ -177,7 +177,7 @@ export class ShardWriter {
 
   private async readBatch(shard: number, batch: Batch, sampledMs: number): Promise<BatchRead> {
     const keys = [...batch.keys()].map((id) => this.keyOf(shard, id));
-    // The age is taken before the server reads its time, as an age that is too small is strict.
+    // The age is taken before the server reads its time, as an age that is too small can only deny more.
     const ageMs = this.parts.clock.nowMs() - sampledMs;
     const { values, atMs } = await readValues(this.parts.redis, [fenceKey(this.shardName(shard)), ...keys]);
     return { keys, values: values.slice(1), fence: Number(values[0]?.toString() ?? 0), atMs, ageMs };

@@ -34,7 +34,7 @@ export interface Store {
    */
   load(keep: (clients: readonly ClientSnapshot[]) => boolean): Promise<StoreResult>;
   /**
-   * Merges these states, as of now, into the store: the stricter one stays. Removes the clients in `forgotten`, unless
+   * Merges these states, as of now, into the store: the tighter one stays. Removes the clients in `forgotten`, unless
    * they are written later. Never rejects; settles within a few seconds.
    * @param members the other members of the ring; a store of one node keeps them for the next start
    */

@@ -280,10 +280,10 @@ export function usedUp(buckets: Buckets, nowMs: number): number {
 
 /**
  * Merges another copy of the same bucket into this one. Both are advanced to `nowMs`. The larger consumption stands.
- * The rule with more changes stands, or the stricter one of two with equally many. The merge is commutative,
+ * The rule with more changes stands, or the tighter one of two with equally many. The merge is commutative,
  * associative, and idempotent, so copies converge even if messages are lost, repeated, or reordered. The result owes
  * no less than either copy. If one copy does not know that a lease has ended, the order of merges may make the result
- * stricter. In the end, the strictest result stands.
+ * tighter. In the end, the tightest result stands.
  */
 export function merge(bucket: Bucket, other: Bucket, nowMs: number): void {
   advance(bucket, nowMs);

@@ -36,7 +36,7 @@ export interface Leases {
 /**
  * Time for which a lease that is over is remembered, counted from its end. Within this time the replicas learn of the
  * end, together with the debt that contains the spent tokens. A node that learns of it later counts these tokens twice
- * for a while, which is stricter. A node that was frozen notices the ends of its leases all at once. It remembers them
+ * for a while, which can only deny more. A node that was frozen notices the ends of its leases all at once. It remembers them
  * from then on, because the messages that waited for it still show them as open.
  */
 const REMEMBERED_MS = 500;

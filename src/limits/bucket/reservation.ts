@@ -121,7 +121,7 @@ export function settleReservation(
  * reservation has therefore seen a difference of `back` throughout, or an empty bucket once: its `least` falls by
  * `back`. An earlier reservation has also seen the time before, in which nothing changes. Its `least` is the smaller of
  * its own and that of the settled reservation less `back`. A mistake about which reservation came first only makes it
- * stricter.
+ * tighter.
  */
 export function lowerLeast(
   { earlier, later }: { earlier: Iterable<Reservation>; later: Iterable<Reservation> },

@@ -17,7 +17,7 @@ import type { TokenDebt } from './token-bucket.js';
 
 /**
  * A bucket on the wire: its debt now, with durations only. The receiver stamps its own clock, so clock skew has no
- * effect. Time in transit only makes the copy stricter.
+ * effect. Time in transit only makes the copy tighter.
  * `state` is `[tokens, part]` for a token bucket, and `[leftMs, count, leftMs, count, …]` for a sliding window.
  */
 export interface Snapshot {
