@@ -2,7 +2,7 @@ import { hash, timingSafeEqual } from 'node:crypto';
 import { Type } from '@sinclair/typebox';
 import { TokenringError } from '../../lib/error.js';
 import { parseJson } from '../validate/json.js';
-import { Validator } from '../validate/validator.js';
+import { object, Validator } from '../validate/validator.js';
 
 /** Permissions of a token: to read, to ask for decisions, to change things. `admin` includes the others. */
 export const ROLES = ['read', 'decide', 'admin'] as const;
@@ -100,28 +100,21 @@ function findToken(tokens: readonly KnownToken[], shown: string): KnownToken | u
   return found;
 }
 
-const strict = { additionalProperties: false };
 /** Bound of the tokens, as a request with a token is compared with each of them. */
 const MAX_TOKENS = 100;
 
 const RoleSchema = Type.Union(ROLES.map((role) => Type.Literal(role)));
-const TokenFileSchema = Type.Object(
-  {
-    require: Type.Optional(Type.Array(RoleSchema, { uniqueItems: true })),
-    tokens: Type.Array(
-      Type.Object(
-        {
-          name: Type.String({ pattern: '^[\\w.@-]{1,64}$' }),
-          roles: Type.Array(RoleSchema, { minItems: 1, uniqueItems: true }),
-          sha256: Type.String({ pattern: '^[\\da-f]{64}$' }),
-        },
-        strict,
-      ),
-      { maxItems: MAX_TOKENS },
-    ),
-  },
-  strict,
-);
+const TokenFileSchema = object({
+  require: Type.Optional(Type.Array(RoleSchema, { uniqueItems: true })),
+  tokens: Type.Array(
+    object({
+      name: Type.String({ pattern: '^[\\w.@-]{1,64}$' }),
+      roles: Type.Array(RoleSchema, { minItems: 1, uniqueItems: true }),
+      sha256: Type.String({ pattern: '^[\\da-f]{64}$' }),
+    }),
+    { maxItems: MAX_TOKENS },
+  ),
+});
 /** Messages quote nothing of the file. */
 const tokenFile = new Validator(TokenFileSchema, { quotes: false });
 

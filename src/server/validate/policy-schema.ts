@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { limitFields } from './schema.js';
+import { named, object } from './validator.js';
 
 /**
  * The shapes of policies for the OpenAPI document. `policy/check-policy.ts` validates policies of the API, files, and
@@ -10,42 +11,38 @@ const Version = Type.Optional(Type.Integer({ minimum: 0, description: 'version o
 const Warnings = Type.Optional(
   Type.Array(Type.String(), { description: 'what the limits may not mean as they are written; ignored in a PUT' }),
 );
-const strict = { additionalProperties: false };
 const part = { exclusiveMinimum: 0, maximum: 1 };
 
-export const PolicySchema = Type.Object(
-  {
-    name: Type.Optional(Type.String({ description: 'as in the address' })),
-    ...limitFields,
-    tiers: Type.Optional(
-      Type.Record(Type.String(), Type.Object(limitFields, strict), { description: 'limits by the tier of the client' }),
+export const PolicySchema = named('Policy', {
+  name: Type.Optional(Type.String({ description: 'as in the address' })),
+  ...limitFields,
+  tiers: Type.Optional(
+    Type.Record(Type.String(), object(limitFields), { description: 'limits by the tier of the client' }),
+  ),
+  defaultTier: Type.Optional(Type.String({ description: 'the tier of clients without one' })),
+  onUnavailable: Type.Optional(
+    Type.Union([Type.Literal('local'), Type.Literal('open'), Type.Literal('closed')], {
+      description: 'when neither the owner nor a successor answers; default: the setting of the node',
+    }),
+  ),
+  durability: Type.Optional(Type.Union([Type.Literal('async'), Type.Literal('replicated')], { default: 'async' })),
+  shadow: Type.Optional(Type.Boolean({ default: false, description: 'decide and count, but never deny' })),
+  adaptive: Type.Optional(
+    object(
+      {
+        target: Type.Number({ ...part, description: 'the load to hold' }),
+        min: Type.Number({ ...part, description: 'the smallest factor on the limits' }),
+        latencyMs: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 3_600_000 })),
+        errors: Type.Optional(Type.Number(part)),
+      },
+      'limits that follow the load of the protected service',
     ),
-    defaultTier: Type.Optional(Type.String({ description: 'the tier of clients without one' })),
-    onUnavailable: Type.Optional(
-      Type.Union([Type.Literal('local'), Type.Literal('open'), Type.Literal('closed')], {
-        description: 'when neither the owner nor a successor answers; default: the setting of the node',
-      }),
-    ),
-    durability: Type.Optional(Type.Union([Type.Literal('async'), Type.Literal('replicated')], { default: 'async' })),
-    shadow: Type.Optional(Type.Boolean({ default: false, description: 'decide and count, but never deny' })),
-    adaptive: Type.Optional(
-      Type.Object(
-        {
-          target: Type.Number({ ...part, description: 'the load to hold' }),
-          min: Type.Number({ ...part, description: 'the smallest factor on the limits' }),
-          latencyMs: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 3_600_000 })),
-          errors: Type.Optional(Type.Number(part)),
-        },
-        { ...strict, description: 'limits that follow the load of the protected service' },
-      ),
-    ),
-    version: Version,
-    warnings: Warnings,
-  },
-  { ...strict, $id: 'Policy' },
-);
+  ),
+  version: Version,
+  warnings: Warnings,
+});
 
-const EnvoyRuleSchema = Type.Object(
+const EnvoyRuleSchema = object(
   {
     entries: Type.Array(Type.String(), {
       minItems: 1,
@@ -62,26 +59,22 @@ const EnvoyRuleSchema = Type.Object(
     shadow: Type.Optional(Type.Boolean({ default: false, description: 'decide and count, but never deny' })),
     headers: Type.Optional(Type.Boolean({ default: false, description: 'add RateLimit headers to the response' })),
   },
-  { ...strict, description: 'the first rule that a descriptor meets applies' },
+  'the first rule that a descriptor meets applies',
 );
 
-export const PolicyListSchema = Type.Object(
-  {
-    version: Type.Integer({ minimum: 0 }),
-    default: Type.Optional(
-      Type.String({ description: 'the policy of requests that name neither a policy nor a limit' }),
-    ),
-    policies: Type.Record(Type.String(), PolicySchema),
-    envoy: Type.Optional(
-      Type.Record(Type.String(), Type.Array(EnvoyRuleSchema), {
-        description: "rules for descriptors of Envoy's rate limit service, by domain",
-      }),
-    ),
-  },
-  { ...strict, $id: 'PolicyList' },
-);
+export const PolicyListSchema = named('PolicyList', {
+  version: Type.Integer({ minimum: 0 }),
+  default: Type.Optional(Type.String({ description: 'the policy of requests that name neither a policy nor a limit' })),
+  policies: Type.Record(Type.String(), PolicySchema),
+  envoy: Type.Optional(
+    Type.Record(Type.String(), Type.Array(EnvoyRuleSchema), {
+      description: "rules for descriptors of Envoy's rate limit service, by domain",
+    }),
+  ),
+});
 
-export const OverrideSchema = Type.Object(
+export const OverrideSchema = named(
+  'Override',
   {
     clientId: Type.Optional(Type.String()),
     policy: Type.Optional(Type.String()),
@@ -89,44 +82,32 @@ export const OverrideSchema = Type.Object(
     version: Version,
     warnings: Warnings,
   },
-  {
-    ...strict,
-    $id: 'Override',
-    description: 'without a window, the window of the policy counts, if that has one limit',
-  },
+  'without a window, the window of the policy counts, if that has one limit',
 );
 
-export const TierSchema = Type.Object(
-  { clientId: Type.Optional(Type.String()), tier: Type.String(), version: Version },
-  { ...strict, $id: 'Tier' },
-);
+export const TierSchema = named('Tier', {
+  clientId: Type.Optional(Type.String()),
+  tier: Type.String(),
+  version: Version,
+});
 
-export const DeletedSchema = Type.Object(
-  {
-    name: Type.Optional(Type.String({ description: 'of a policy' })),
-    clientId: Type.Optional(Type.String({ description: 'of an override or a tier' })),
-    policy: Type.Optional(Type.String({ description: 'of an override' })),
-    version: Type.Integer({ minimum: 0, description: 'version of all policies without this entry' }),
-  },
-  { ...strict, $id: 'Deleted' },
-);
+export const DeletedSchema = named('Deleted', {
+  name: Type.Optional(Type.String({ description: 'of a policy' })),
+  clientId: Type.Optional(Type.String({ description: 'of an override or a tier' })),
+  policy: Type.Optional(Type.String({ description: 'of an override' })),
+  version: Type.Integer({ minimum: 0, description: 'version of all policies without this entry' }),
+});
 
-export const LoadReportSchema = Type.Object(
-  {
-    load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: '0: idle, 1: at its limit' })),
-    latencyMs: Type.Optional(
-      Type.Number({ minimum: 0, maximum: 86_400_000, description: '95th percentile of the response time' }),
-    ),
-    errors: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'fraction of requests that failed' })),
-  },
-  { ...strict, $id: 'LoadReport' },
-);
+export const LoadReportSchema = named('LoadReport', {
+  load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: '0: idle, 1: at its limit' })),
+  latencyMs: Type.Optional(
+    Type.Number({ minimum: 0, maximum: 86_400_000, description: '95th percentile of the response time' }),
+  ),
+  errors: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'fraction of requests that failed' })),
+});
 
-export const LoadSchema = Type.Object(
-  {
-    name: Type.String(),
-    factor: Type.Number({ minimum: 0, maximum: 1, description: 'factor on the limits' }),
-    load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'the load that the report amounts to' })),
-  },
-  { ...strict, $id: 'Load' },
-);
+export const LoadSchema = named('Load', {
+  name: Type.String(),
+  factor: Type.Number({ minimum: 0, maximum: 1, description: 'factor on the limits' }),
+  load: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: 'the load that the report amounts to' })),
+});

@@ -7,6 +7,7 @@ import { DURATION_BOUNDS, SOURCES, type Source } from '../../limits/decide/decis
 import { MAX_LISTED, MAX_REPORTED, RANKINGS } from '../../limits/top-clients.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
 import { HTTP_ERRORS, type HttpErrorCode } from '../../lib/error.js';
+import { named, object } from './validator.js';
 
 /** The shapes of the public API. `request.ts` compiles them into checks, and `http/api/openapi.ts` prints them. */
 
@@ -33,7 +34,6 @@ const Burst = Type.Integer({
 const Algorithm = Type.Union([Type.Literal('token-bucket'), Type.Literal('sliding-window')], {
   default: 'token-bucket',
 });
-const strict = { additionalProperties: false };
 
 /** One of several texts. A union over an array of unknown length would have no type. */
 function oneOf<const T extends string>(values: readonly T[]): TUnsafe<T> {
@@ -48,10 +48,10 @@ const bucketFields = {
   algorithm: Type.Optional(Algorithm),
 };
 
-export const LimitSchema = Type.Object(
-  { limit: Limit, ...bucketFields } satisfies Record<keyof LimitRequest, TSchema>,
-  { ...strict, $id: 'Limit' },
-);
+export const LimitSchema = named('Limit', { limit: Limit, ...bucketFields } satisfies Record<
+  keyof LimitRequest,
+  TSchema
+>);
 /** One limit, or several, in a request or a policy. */
 export const limitFields = {
   limit: Type.Optional(Limit),
@@ -61,58 +61,52 @@ export const limitFields = {
   ),
 };
 
-export const AllowRequestSchema = Type.Object(
-  {
-    clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES, description: '1 to 256 bytes of Unicode' }),
-    scope: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: MAX_SCOPE_BYTES,
-        description:
-          'another set of buckets for the same client; lists, tiers, and overrides look at clientId alone; 1 to 128 bytes',
-      }),
-    ),
-    ...limitFields,
-    policy: Type.Optional(
-      Type.String({ minLength: 1, maxLength: 128, description: 'a named policy, instead of any limit' }),
-    ),
-    cost: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_COST, default: 1 })),
-    reserve: Type.Optional(
-      Type.Boolean({
-        default: false,
-        description: 'reserve the cost, to settle it within ten minutes once it is known',
-      }),
-    ),
-    peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
-    durability: Type.Optional(
-      Type.Literal('replicated', {
-        description: 'answer once a successor holds a copy, so that a crash admits nothing twice',
-      }),
-    ),
-    requestId: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: MAX_REQUEST_ID_BYTES,
-        description: 'the same id for the same client within 60 s gets the first decision again; 1 to 128 bytes',
-      }),
-    ),
-  } satisfies Record<keyof AllowRequest, TSchema>,
-  { ...strict, $id: 'AllowRequest' },
-);
-export const SettleRequestSchema = Type.Object(
-  {
-    reservation: Type.String({ minLength: 1, maxLength: 512, description: 'the name from an answer of /v1/allow' }),
-    cost: Type.Integer({
-      minimum: 0,
-      maximum: MAX_COST,
-      description: 'the final cost, which replaces the reserved one',
+export const AllowRequestSchema = named('AllowRequest', {
+  clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES, description: '1 to 256 bytes of Unicode' }),
+  scope: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: MAX_SCOPE_BYTES,
+      description:
+        'another set of buckets for the same client; lists, tiers, and overrides look at clientId alone; 1 to 128 bytes',
     }),
-    clientId: Type.Optional(
-      Type.String({ description: 'the client of the reservation; optional, as the reservation contains it' }),
-    ),
-  },
-  { ...strict, $id: 'SettleRequest' },
-);
+  ),
+  ...limitFields,
+  policy: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 128, description: 'a named policy, instead of any limit' }),
+  ),
+  cost: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_COST, default: 1 })),
+  reserve: Type.Optional(
+    Type.Boolean({
+      default: false,
+      description: 'reserve the cost, to settle it within ten minutes once it is known',
+    }),
+  ),
+  peek: Type.Optional(Type.Boolean({ default: false, description: 'answer without consuming' })),
+  durability: Type.Optional(
+    Type.Literal('replicated', {
+      description: 'answer once a successor holds a copy, so that a crash admits nothing twice',
+    }),
+  ),
+  requestId: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: MAX_REQUEST_ID_BYTES,
+      description: 'the same id for the same client within 60 s gets the first decision again; 1 to 128 bytes',
+    }),
+  ),
+} satisfies Record<keyof AllowRequest, TSchema>);
+export const SettleRequestSchema = named('SettleRequest', {
+  reservation: Type.String({ minLength: 1, maxLength: 512, description: 'the name from an answer of /v1/allow' }),
+  cost: Type.Integer({
+    minimum: 0,
+    maximum: MAX_COST,
+    description: 'the final cost, which replaces the reserved one',
+  }),
+  clientId: Type.Optional(
+    Type.String({ description: 'the client of the reservation; optional, as the reservation contains it' }),
+  ),
+});
 
 export const BatchIdSchema = Type.String({
   minLength: 1,
@@ -124,75 +118,63 @@ export const BatchIdSchema = Type.String({
 });
 
 /** Items are validated one by one, so that a bad item does not affect the others. */
-export const BatchRequestSchema = Type.Object(
-  {
-    requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }),
-    requestId: Type.Optional(BatchIdSchema),
-  },
-  { ...strict, $id: 'BatchRequest' },
-);
+export const BatchRequestSchema = named('BatchRequest', {
+  requests: Type.Array(Type.Unknown(), { minItems: 1, maxItems: MAX_BATCH }),
+  requestId: Type.Optional(BatchIdSchema),
+});
 
 const Count = Type.Integer({ minimum: 0 });
 const RetryAfterMs = Type.Union([Count, Type.Null()], { description: '0 when allowed; null when it never can be' });
 
-export const LimitFiguresSchema = Type.Object(
-  {
-    algorithm: Algorithm,
-    windowMs: WindowMs,
-    limit: Limit,
-    remaining: Count,
-    retryAfterMs: RetryAfterMs,
-    resetMs: Count,
-  },
-  { ...strict, $id: 'LimitFigures' },
-);
+export const LimitFiguresSchema = named('LimitFigures', {
+  algorithm: Algorithm,
+  windowMs: WindowMs,
+  limit: Limit,
+  remaining: Count,
+  retryAfterMs: RetryAfterMs,
+  resetMs: Count,
+});
 
-export const DecisionSchema = Type.Object(
-  {
-    allowed: Type.Boolean(),
-    limit: Limit,
-    remaining: Count,
-    retryAfterMs: RetryAfterMs,
-    resetMs: Type.Integer({ minimum: 0, description: 'ms until nothing of the consumption is left' }),
-    owner: Type.String({ description: 'id of the node that owns the client' }),
-    source: oneOf(SOURCES),
-    degraded: Type.Boolean({
-      description:
-        "true only when the owner's state could not be used, or a replica did not acknowledge a replicated decision",
-    }),
-    limits: Type.Optional(Type.Array(LimitFiguresSchema)),
-    reservation: Type.Optional(
-      Type.String({ description: 'of an allowed request with reserve; absent if the owner could not be asked' }),
+export const DecisionSchema = named('Decision', {
+  allowed: Type.Boolean(),
+  limit: Limit,
+  remaining: Count,
+  retryAfterMs: RetryAfterMs,
+  resetMs: Type.Integer({ minimum: 0, description: 'ms until nothing of the consumption is left' }),
+  owner: Type.String({ description: 'id of the node that owns the client' }),
+  source: oneOf(SOURCES),
+  degraded: Type.Boolean({
+    description:
+      "true only when the owner's state could not be used, or a replica did not acknowledge a replicated decision",
+  }),
+  limits: Type.Optional(Type.Array(LimitFiguresSchema)),
+  reservation: Type.Optional(
+    Type.String({ description: 'of an allowed request with reserve; absent if the owner could not be asked' }),
+  ),
+  shadow: Type.Optional(
+    object(
+      { allowed: Type.Boolean(), retryAfterMs: RetryAfterMs },
+      'the decision of a shadow policy, which is not enforced',
     ),
-    shadow: Type.Optional(
-      Type.Object(
-        { allowed: Type.Boolean(), retryAfterMs: RetryAfterMs },
-        { ...strict, description: 'the decision of a shadow policy, which is not enforced' },
-      ),
-    ),
-  },
-  { ...strict, $id: 'Decision' },
-);
+  ),
+});
 
 /** A decision as a gateway shows it to its caller. */
 export const GatewayDecisionSchema = Type.Pick(
   DecisionSchema,
   ['allowed', 'limit', 'remaining', 'retryAfterMs', 'resetMs'],
-  { ...strict, $id: 'GatewayDecision' },
+  { additionalProperties: false, $id: 'GatewayDecision' },
 );
 
-export const SettlementSchema = Type.Object(
-  {
-    reservation: Type.String(),
-    clientId: Type.String(),
-    cost: Type.Integer({ minimum: 0, description: 'the cost of the first settlement, which counts' }),
-    reserved: Type.Integer({ minimum: 1 }),
-    limit: Limit,
-    remaining: Count,
-    resetMs: Count,
-  },
-  { ...strict, $id: 'Settlement' },
-);
+export const SettlementSchema = named('Settlement', {
+  reservation: Type.String(),
+  clientId: Type.String(),
+  cost: Type.Integer({ minimum: 0, description: 'the cost of the first settlement, which counts' }),
+  reserved: Type.Integer({ minimum: 1 }),
+  limit: Limit,
+  remaining: Count,
+  resetMs: Count,
+});
 
 export const ProblemSchema = Type.Object(
   {
@@ -207,195 +189,150 @@ export const ProblemSchema = Type.Object(
   { $id: 'Problem' },
 );
 
-export const BatchAnswerSchema = Type.Object(
-  { results: Type.Array(Type.Union([DecisionSchema, Type.Object({ error: ProblemSchema }, strict)])) },
-  { ...strict, $id: 'BatchAnswer' },
-);
+export const BatchAnswerSchema = named('BatchAnswer', {
+  results: Type.Array(Type.Union([DecisionSchema, object({ error: ProblemSchema })])),
+});
 
-export const ClientSchema = Type.Object(
-  {
-    clientId: Type.String(),
-    owner: Type.String(),
-    buckets: Type.Array(
-      Type.Object(
-        {
-          scope: Type.Optional(Type.String()),
-          policy: Type.Optional(Type.String()),
-          algorithm: Algorithm,
-          windowMs: WindowMs,
-          limit: Type.Integer({
-            minimum: 1,
-            maximum: MAX_LIMIT,
-            description: 'the limit of the last request above 0; a request with limit 0 changes no bucket',
-          }),
-          remaining: Type.Integer({ minimum: 0, description: 'under that limit' }),
-          resetMs: Count,
-        },
-        strict,
-      ),
-    ),
-  },
-  { ...strict, $id: 'Client' },
-);
+export const ClientSchema = named('Client', {
+  clientId: Type.String(),
+  owner: Type.String(),
+  buckets: Type.Array(
+    object({
+      scope: Type.Optional(Type.String()),
+      policy: Type.Optional(Type.String()),
+      algorithm: Algorithm,
+      windowMs: WindowMs,
+      limit: Type.Integer({
+        minimum: 1,
+        maximum: MAX_LIMIT,
+        description: 'the limit of the last request above 0; a request with limit 0 changes no bucket',
+      }),
+      remaining: Type.Integer({ minimum: 0, description: 'under that limit' }),
+      resetMs: Count,
+    }),
+  ),
+});
 
-export const ClusterSchema = Type.Object(
-  {
-    self: Type.String(),
-    ringChecksum: Type.String({ description: 'equal on two nodes exactly if their rings are equal' }),
-    epoch: Type.Optional(
-      Type.Integer({ description: 'revision of etcd that the ring is built from, with etcd discovery' }),
-    ),
-    members: Type.Array(
-      Type.Object(
-        {
-          id: Type.String(),
-          state: oneOf(['joining', 'active', 'suspect', 'leaving', 'dead']),
-          share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the ring that it owns' }),
-          version: Type.String(),
-          url: Type.Optional(
-            Type.String({ description: 'its public address, for clients that ask the owner directly' }),
-          ),
-          incarnation: Type.Integer({ minimum: 1 }),
-          silentMs: Type.Integer({
-            minimum: 0,
-            description: 'since this node last received a message from it; seconds are usual if it is no neighbour',
-          }),
-        },
-        strict,
-      ),
-    ),
-  },
-  { ...strict, $id: 'Cluster' },
-);
+export const ClusterSchema = named('Cluster', {
+  self: Type.String(),
+  ringChecksum: Type.String({ description: 'equal on two nodes exactly if their rings are equal' }),
+  epoch: Type.Optional(
+    Type.Integer({ description: 'revision of etcd that the ring is built from, with etcd discovery' }),
+  ),
+  members: Type.Array(
+    object({
+      id: Type.String(),
+      state: oneOf(['joining', 'active', 'suspect', 'leaving', 'dead']),
+      share: Type.Number({ minimum: 0, maximum: 1, description: 'fraction of the ring that it owns' }),
+      version: Type.String(),
+      url: Type.Optional(Type.String({ description: 'its public address, for clients that ask the owner directly' })),
+      incarnation: Type.Integer({ minimum: 1 }),
+      silentMs: Type.Integer({
+        minimum: 0,
+        description: 'since this node last received a message from it; seconds are usual if it is no neighbour',
+      }),
+    }),
+  ),
+});
 
 const Amount = Type.Number({ minimum: 0 });
 
-export const DenialReportSchema = Type.Object(
-  {
-    denied: Type.Integer({
-      minimum: 1,
-      maximum: MAX_REPORTED,
-      description: 'denials that a client has answered from memory; no sum in clients is larger',
+export const DenialReportSchema = named('DenialReport', {
+  denied: Type.Integer({
+    minimum: 1,
+    maximum: MAX_REPORTED,
+    description: 'denials that a client has answered from memory; no sum in clients is larger',
+  }),
+  clients: Type.Array(
+    object({
+      clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES }),
+      policy: Type.Optional(
+        Type.Union([Type.String({ maxLength: 64 }), Type.Literal(true)], {
+          description: 'true: the default policy; absent if the requests named their own limits',
+        }),
+      ),
+      denied: Type.Integer({ minimum: 1, maximum: MAX_REPORTED }),
     }),
-    clients: Type.Array(
-      Type.Object(
-        {
-          clientId: Type.String({ minLength: 1, maxLength: MAX_CLIENT_ID_BYTES }),
-          policy: Type.Optional(
-            Type.Union([Type.String({ maxLength: 64 }), Type.Literal(true)], {
-              description: 'true: the default policy; absent if the requests named their own limits',
-            }),
-          ),
-          denied: Type.Integer({ minimum: 1, maximum: MAX_REPORTED }),
-        },
-        strict,
-      ),
-      { maxItems: MAX_LISTED, description: 'those that were denied most' },
-    ),
-  },
-  { ...strict, $id: 'DenialReport' },
-);
+    { maxItems: MAX_LISTED, description: 'those that were denied most' },
+  ),
+});
 
-export const TopSchema = Type.Object(
-  {
-    by: oneOf(RANKINGS),
-    span: Type.Union([Type.Literal('minute'), Type.Literal('hour')]),
-    spanMs: Type.Integer({ description: 'counts decay exponentially: they fall to 1/e in this time' }),
-    policy: Type.Optional(Type.String()),
-    clients: Type.Array(
-      Type.Object(
-        {
-          clientId: Type.String(),
-          policy: Type.Optional(Type.String({ description: 'absent if the requests named their own limits' })),
-          count: Type.Number({ minimum: 0, description: 'at a steady rate: the amount in one span' }),
-          error: Type.Number({ minimum: 0, description: 'the true count differs from count by at most this much' }),
-          source: Type.Object(
-            { node: Amount, sdk: Amount },
-            { ...strict, description: 'parts of count: answered by nodes, and by clients with the SDK from memory' },
-          ),
-        },
-        strict,
+export const TopSchema = named('Top', {
+  by: oneOf(RANKINGS),
+  span: Type.Union([Type.Literal('minute'), Type.Literal('hour')]),
+  spanMs: Type.Integer({ description: 'counts decay exponentially: they fall to 1/e in this time' }),
+  policy: Type.Optional(Type.String()),
+  clients: Type.Array(
+    object({
+      clientId: Type.String(),
+      policy: Type.Optional(Type.String({ description: 'absent if the requests named their own limits' })),
+      count: Type.Number({ minimum: 0, description: 'at a steady rate: the amount in one span' }),
+      error: Type.Number({ minimum: 0, description: 'the true count differs from count by at most this much' }),
+      source: object(
+        { node: Amount, sdk: Amount },
+        'parts of count: answered by nodes, and by clients with the SDK from memory',
       ),
-      { description: 'largest counts first' },
-    ),
-    missing: Type.Array(Type.String(), { description: 'members that did not answer; their counts are missing' }),
-  },
-  { ...strict, $id: 'Top' },
-);
+    }),
+    { description: 'largest counts first' },
+  ),
+  missing: Type.Array(Type.String(), { description: 'members that did not answer; their counts are missing' }),
+});
 
 const BySource = Type.Unsafe<Record<Source, number>>(
-  Type.Object(Object.fromEntries(SOURCES.map((source) => [source, Count])), strict),
+  object(Object.fromEntries(SOURCES.map((source) => [source, Count]))),
 );
 
-export const StatsSchema = Type.Object(
-  {
-    members: Type.Array(
-      Type.Object(
-        {
-          id: Type.String(),
-          stats: Type.Optional(
-            Type.Object(
-              {
-                allowed: BySource,
-                denied: BySource,
-                problems: Count,
-                durations: Type.Array(Count, {
-                  description: `requests by duration: up to each of ${DURATION_BOUNDS.join(', ')} seconds, then above all`,
-                }),
-                busyMs: Type.Number({ minimum: 0, description: 'time for which the event loop was busy' }),
-                uptimeMs: Amount,
-                memoryBytes: Amount,
-                memoryBudgetBytes: Amount,
-                clients: Amount,
-                replicationLagMs: Amount,
-                forwardsWaiting: Amount,
-              },
-              { ...strict, description: 'counts from the start of the member; absent if it did not answer' },
-            ),
-          ),
-        },
-        strict,
+export const StatsSchema = named('Stats', {
+  members: Type.Array(
+    object({
+      id: Type.String(),
+      stats: Type.Optional(
+        object(
+          {
+            allowed: BySource,
+            denied: BySource,
+            problems: Count,
+            durations: Type.Array(Count, {
+              description: `requests by duration: up to each of ${DURATION_BOUNDS.join(', ')} seconds, then above all`,
+            }),
+            busyMs: Type.Number({ minimum: 0, description: 'time for which the event loop was busy' }),
+            uptimeMs: Amount,
+            memoryBytes: Amount,
+            memoryBudgetBytes: Amount,
+            clients: Amount,
+            replicationLagMs: Amount,
+            forwardsWaiting: Amount,
+          },
+          'counts from the start of the member; absent if it did not answer',
+        ),
       ),
-    ),
-  },
-  { ...strict, $id: 'Stats' },
-);
+    }),
+  ),
+});
 
 const WhoSchema = Type.Union([
-  Type.Object(
-    { token: Type.String(), address: Type.Optional(Type.String()), certificate: Type.Optional(Type.String()) },
-    strict,
-  ),
-  Type.Object({ file: Type.String() }, strict),
-  Type.Object({ nodes: Type.Array(Type.String()) }, strict),
+  object({ token: Type.String(), address: Type.Optional(Type.String()), certificate: Type.Optional(Type.String()) }),
+  object({ file: Type.String() }),
+  object({ nodes: Type.Array(Type.String()) }),
 ]);
 
-export const AuditSchema = Type.Object(
-  {
-    changes: Type.Array(
-      Type.Object(
-        {
-          atMs: Type.Integer({ description: 'ms since 1970' }),
-          who: WhoSchema,
-          what: Type.String(),
-          target: Type.Optional(Type.String()),
-          before: Type.Optional(Type.Unknown()),
-          after: Type.Optional(Type.Unknown()),
-        },
-        strict,
-      ),
-      { description: 'newest first' },
-    ),
-  },
-  { ...strict, $id: 'Audit' },
-);
+export const AuditSchema = named('Audit', {
+  changes: Type.Array(
+    object({
+      atMs: Type.Integer({ description: 'ms since 1970' }),
+      who: WhoSchema,
+      what: Type.String(),
+      target: Type.Optional(Type.String()),
+      before: Type.Optional(Type.Unknown()),
+      after: Type.Optional(Type.Unknown()),
+    }),
+    { description: 'newest first' },
+  ),
+});
 
-export const OwnerSchema = Type.Object(
-  {
-    clientId: Type.String(),
-    owner: Type.String(),
-    successors: Type.Array(Type.String(), { description: 'nearest first' }),
-    point: Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "place of the client's hash in the key space" }),
-  },
-  { ...strict, $id: 'Owner' },
-);
+export const OwnerSchema = named('Owner', {
+  clientId: Type.String(),
+  owner: Type.String(),
+  successors: Type.Array(Type.String(), { description: 'nearest first' }),
+  point: Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "place of the client's hash in the key space" }),
+});

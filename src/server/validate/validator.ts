@@ -1,4 +1,4 @@
-import type { Static, TSchema } from '@sinclair/typebox';
+import { Type, type Static, type TObject, type TProperties, type TSchema } from '@sinclair/typebox';
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler';
 import type { ValueErrorIterator, ValueError } from '@sinclair/typebox/errors';
 import { EXPECTED_CLIENT_ID } from '../../limits/client-id.js';
@@ -23,6 +23,16 @@ const EXPECTED: Readonly<Record<string, string>> = {
 
 /** Errors that are searched for a mistyped field, which explains why another field is missing. */
 const MAX_ERRORS = 16;
+
+/** The schema of an object that has no other fields. */
+export function object<T extends TProperties>(fields: T, description?: string): TObject<T> {
+  return Type.Object(fields, { additionalProperties: false, ...(description !== undefined && { description }) });
+}
+
+/** The same, under a name of its own in the OpenAPI document. */
+export function named<T extends TProperties>(name: string, fields: T, description?: string): TObject<T> {
+  return { ...object(fields, description), $id: name };
+}
 
 /** Checks values that come from outside against a schema, which is compiled once. */
 export class Validator<T extends TSchema> {

@@ -5,6 +5,7 @@ import { MAX_LISTED, RANKINGS, SPANS_MS } from '../../../limits/top-clients.js';
 import type { HttpErrorCode } from '../../../lib/error.js';
 import * as policySchemas from '../../validate/policy-schema.js';
 import * as schemas from '../../validate/schema.js';
+import { object } from '../../validate/validator.js';
 import type { DecisionHandlers } from '../decisions/handlers.js';
 import * as examples from './examples.js';
 import {
@@ -100,7 +101,7 @@ function decisionPaths({ decisions, settle }: Handlers): Paths {
     '/v1/allow/batch': {
       all: decisions.batch as RequestHandler,
       post: op('decide', 'allowBatch', `Decide 1 to ${MAX_BATCH} requests, in order`, {
-        body: { schema: Type.Object(batch, { additionalProperties: false }), example: examples.BATCH },
+        body: { schema: object(batch), example: examples.BATCH },
         answers: ok('a decision or a problem for each', schemas.BatchAnswerSchema, examples.BATCH_ANSWER),
         problems: ['overloaded'],
       }),
