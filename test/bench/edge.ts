@@ -60,9 +60,7 @@ function decide(batch: CheckBatch): CheckBatch {
 }
 
 function answer(batch: CheckBatch): void {
-  const out = writer.batch();
-  out.write(batch, 0, batch.size);
-  out.end().send('', () => true);
+  finish(writer.writing(batch, (body) => body.send('', () => true)));
 }
 
 async function measure(handle: (body: Buffer) => unknown): Promise<number> {

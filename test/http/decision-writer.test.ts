@@ -1,10 +1,11 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { finish } from '../../src/lib/turns.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { SOURCES, type Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
 import { asciiJson } from '../../src/lib/ascii-json.js';
-import { JsonDecisionWriter } from '../../src/server/http/decisions/decision-writer.js';
+import { JsonDecisionWriter, type ResponseBody } from '../../src/server/http/decisions/decision-writer.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { checkOf, tokenBucket } from '../support/rules.js';
 
@@ -35,6 +36,12 @@ describe('the writer of the answers of a batch', () => {
   const counters = new Counters();
   const writer = new JsonDecisionWriter(counters);
 
+  function bodyOf(batch: CheckBatch): ResponseBody {
+    let written: ResponseBody | undefined;
+    finish(writer.writing(batch, (body) => (written = body)));
+    return written!;
+  }
+
   /** Writes a batch that has an object for each answer for which `isObject` is true, and numbers for the others. */
   function written(answers: readonly (Decision | TokenringError)[], isObject: (i: number) => boolean): string {
     const batch = CheckBatch.of(answers.map(() => CHECK));
@@ -44,10 +51,7 @@ describe('the writer of the answers of a batch', () => {
       const { owner, source, degraded } = answer;
       item.record(answer, isObject(place) ? answer : { owner, source, degraded });
     });
-    const out = writer.batch();
-    out.write(batch, 0, 1);
-    out.write(batch, 1, batch.size);
-    const body = out.end();
+    const body = bodyOf(batch);
     let sent = '';
     body.send(HEAD, (bytes) => {
       sent = bytes.toString('latin1');
@@ -103,10 +107,8 @@ describe('the writer of the answers of a batch', () => {
     const memoryOf = (copied: boolean): Buffer => {
       const batch = CheckBatch.of([CHECK]);
       batch.items[0]!.record(decision, origin);
-      const out = writer.batch();
-      out.write(batch, 0, 1);
       let memory: Buffer = Buffer.alloc(0);
-      out.end().send('', (bytes) => {
+      bodyOf(batch).send('', (bytes) => {
         memory = bytes;
         return copied;
       });
@@ -124,9 +126,7 @@ describe('the writer of the answers of a batch', () => {
     batch.items[0]!.fail(new TokenringError('overloaded'));
     for (const length of [0, 511, 512, 513, 5_000]) {
       const head = 'x'.repeat(length);
-      const out = writer.batch();
-      out.write(batch, 0, 1);
-      out.end().send(head, (bytes) => {
+      bodyOf(batch).send(head, (bytes) => {
         expect(bytes.toString('latin1', 0, length + 12)).to.equal(`${head}{"results":[`);
         return true;
       });

@@ -1,5 +1,6 @@
 import { asciiJson } from '../../../lib/ascii-json.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../../lib/byte-writer.js';
+import type { Steps } from '../../../lib/turns.js';
 import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';
 import type { Counters } from '../../edge/counters.js';
 import { OriginFragments, WriterPool } from '../../edge/answer-buffers.js';
@@ -18,14 +19,8 @@ export interface ResponseBody {
   send(head: string, write: (bytes: Buffer) => boolean): void;
 }
 
-/** Writes the answers of one batch. */
-export interface BatchWriter {
-  /** Writes the answers from index `from` to before `to`, and counts them. */
-  write(batch: CheckBatch, from: number, to: number): void;
-  /** Called once, after the last answer. */
-  end(): ResponseBody;
-}
-
+/** Items of a batch that are written between two reads of the clock. */
+const ITEMS_A_STEP = 16;
 const NO_WAIT = fragmentOf(',"retryAfterMs":0,"resetMs":');
 const NEVER = fragmentOf(',"retryAfterMs":null,"resetMs":');
 const WAIT = fragmentOf(',"retryAfterMs":');
@@ -67,22 +62,22 @@ export class JsonDecisionWriter {
     return this.bytesOf(out);
   }
 
-  /** Begins the answers of a batch. An item without a decision has the problem in its place. */
-  batch(): BatchWriter {
+  /**
+   * Writes the answers of a batch in steps, and counts them. An item without a decision has the problem in its place.
+   * @param done is called with the body in the last step
+   */
+  *writing({ items }: CheckBatch, done: (body: ResponseBody) => void): Steps<void> {
     const out = this.pool.take();
     out.ascii(BEGIN);
-    return {
-      write: ({ items }, from, to) => {
-        for (let index = from; index < to; index += 1) this.writeItem(out, items[index]!);
-      },
-      end: () => {
-        out.reserve(END.length);
-        // In place of the last comma.
-        out.length -= 1;
-        out.ascii(END);
-        return this.bytesOf(out);
-      },
-    };
+    for (let index = 0; index < items.length; index += 1) {
+      if (index > 0 && index % ITEMS_A_STEP === 0) yield;
+      this.writeItem(out, items[index]!);
+    }
+    out.reserve(END.length);
+    // In place of the last comma.
+    out.length -= 1;
+    out.ascii(END);
+    done(this.bytesOf(out));
   }
 
   private writeItem(out: ByteWriter, item: BatchItem): void {

@@ -3,23 +3,19 @@ import { CheckBatch, type BatchItem } from '../../../limits/decide/check-batch.j
 import { rateLimitHeaders } from '../../../limits/request/rate-limit-headers.js';
 import { traceOf, type TraceContext } from '../../../lib/trace-context.js';
 import { MAX_BATCH_BYTES, MAX_REQUEST_BYTES } from '../../../limits/request/request.js';
-import { JsonDecisionWriter, type ResponseBody, type BatchWriter } from './decision-writer.js';
+import { JsonDecisionWriter, type ResponseBody } from './decision-writer.js';
 import type { ArrivingBytes } from '../../edge/arriving.js';
 import type { ServerContext } from '../../edge/server-context.js';
 import { readJsonBody } from '../body.js';
 import { GATEWAYS, readGatewayCheck, type Gateway, type GatewayName } from './gateway.js';
 import { parseJson } from '../../validate/json.js';
 import { TokenringError } from '../../../lib/error.js';
-import type { Steps } from '../../../lib/turns.js';
 import { BatchReader } from '../../validate/batch-reader.js';
 import { readCheck } from '../../validate/request.js';
 import { sendAsciiJson, sendProblem, closingIfUnread } from '../send.js';
 
 /** Bytes of an item of a batch that is parsed, but not read. */
 const UNREAD_ITEM_BYTES = 1_000;
-
-/** Items of a batch that are decided between two reads of the clock. */
-const ITEMS_A_STEP = 16;
 
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 
@@ -107,7 +103,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     admission.requireMemory('batch');
     const read = turns.runSteps('decision', unread.reading());
     const decide = (): Promise<void> | undefined => this.decideMany(unread.batch, trace, send, startMs);
-    return after(read && admission.charge(UNREAD_ITEM_BYTES * unread.maxItems, read), decide);
+    return read === undefined ? decide() : admission.charge(UNREAD_ITEM_BYTES * unread.maxItems, read).then(decide);
   };
 
   /** Answers a request that node:http reads. */
@@ -235,24 +231,11 @@ export class DecisionEndpoints implements DecisionHandlers {
     const { context } = this;
     batch.traceUnder(trace);
     return context.decide(batch, () => {
-      const out = this.writer.batch();
-      return after(context.turns.runSteps('decision', writing(batch, out)), () => {
-        send(200, out.end(), []);
+      const steps = this.writer.writing(batch, (body) => {
+        send(200, body, []);
         context.answered('batch', startMs);
-        return undefined;
       });
+      return context.turns.runSteps('decision', steps);
     });
   }
-}
-
-function* writing(batch: CheckBatch, out: BatchWriter): Steps<void> {
-  for (let from = 0; from < batch.size; from += ITEMS_A_STEP) {
-    if (from > 0) yield;
-    out.write(batch, from, Math.min(from + ITEMS_A_STEP, batch.size));
-  }
-}
-
-/** Continues at once when there is nothing to wait for. */
-function after(first: Promise<void> | undefined, next: () => Promise<void> | undefined): Promise<void> | undefined {
-  return first === undefined ? next() : first.then(next);
 }
