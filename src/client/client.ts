@@ -1,9 +1,8 @@
-import type { LoadReport } from '../limits/request/load-report.js';
+import type { LoadReport, AllowRequest } from '../limits/request/request.js';
 import { decisionBy, verdictOnAll, type Decision } from '../limits/decide/decision.js';
 import { BoundedMap } from '../lib/bounded-map.js';
 import { Denials } from '../limits/decide/denials.js';
 import { LimiterMethods, type Limiter } from '../limits/request/limiter.js';
-import type { AllowRequest } from '../limits/request/request.js';
 import { TokenringError } from '../lib/error.js';
 import { isWhole } from '../lib/whole.js';
 import { MAX_COST } from '../limits/bucket/rule.js';

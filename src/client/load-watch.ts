@@ -1,4 +1,4 @@
-import type { LoadReport } from '../limits/request/load-report.js';
+import type { LoadReport } from '../limits/request/request.js';
 import { TokenringError } from '../lib/error.js';
 import type { LoadAnswer } from './nodes/answers.js';
 import { warnOnce, type Time } from './runtime.js';

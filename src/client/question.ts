@@ -1,9 +1,8 @@
-import { batchItemId } from '../limits/batch-item-id.js';
+import { batchItemId, type AllowRequest, type LimitRequest } from '../limits/request/request.js';
 import { MAX_UNIT_BYTES, utf8Bytes } from '../limits/client-id.js';
 import { parseDuration } from '../limits/duration.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { NodeRequest } from './nodes/transport.js';
-import type { AllowRequest, LimitRequest } from '../limits/request/request.js';
 import { inScope, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, type Rule } from '../limits/bucket/rule.js';
 import { isWhole } from '../lib/whole.js';
 import { TokenringError } from '../lib/error.js';

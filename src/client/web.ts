@@ -3,7 +3,7 @@ import { readClientOptions, type ClientOptions } from './options.js';
 import { systemTime } from './runtime.js';
 import { FetchConnections } from './nodes/transport.js';
 
-export type { LoadReport } from '../limits/request/load-report.js';
+export type { LoadReport } from '../limits/request/request.js';
 export type { LimitStats } from '../limits/decide/decide.js';
 export type { Decision, Settlement, Source } from '../limits/decide/decision.js';
 export type { BucketDescription, ClientDescription } from '../limits/request/description.js';

@@ -1,6 +1,18 @@
-import type { LoadReport } from '../limits/request/load-report.js';
+import type { LoadReport } from '../limits/request/request.js';
 import type { AdaptiveText } from './policy.js';
 import { withLimit, type Rule } from '../limits/bucket/rule.js';
+
+/**
+ * Limits that follow the load of the service that they protect. One factor scales all limits of a policy. Once a second
+ * it changes by additive increase and multiplicative decrease, as TCP controls its congestion window (Jacobson,
+ * "Congestion Avoidance and Control", SIGCOMM 1988; RFC 5681). Among linear controls, this one converges to a fair and
+ * efficient point (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
+ * Computer Networks", 1989). Here all clients have the same factor, so the control is fair anyway.
+ *
+ * TCP learns only that there is congestion, and halves. A load also shows how much congestion there is. So the decrease
+ * depends on the overload, as in DCTCP (RFC 8257), and both steps shrink near the target. Halving at the target would
+ * oscillate around it.
+ */
 
 /** Largest increase of the factor in a step. */
 const INCREASE = 0.05;

@@ -1,6 +1,6 @@
 import { ByteReader, malformed } from '../lib/byte-reader.js';
 import { ByteWriter } from '../lib/byte-writer.js';
-import { batchItemId, MAX_BATCH_ID_BYTES } from '../limits/batch-item-id.js';
+import { batchItemId, MAX_BATCH_ID_BYTES, MAX_BATCH } from '../limits/request/request.js';
 import { MAX_CLIENT_ID_BYTES } from '../limits/client-id.js';
 import { MAX_COST, ruleOf } from '../limits/bucket/rule.js';
 import { snapshotOf, type Snapshot } from '../limits/bucket/snapshot.js';
@@ -9,7 +9,6 @@ import { readBucket, readDebt, writeBucket, writePlainBucket, type PlainBucket }
 import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES } from '../limits/format/checks.js';
 import { RuleReader, RuleWriter } from '../limits/format/rules.js';
 import { readVerdict, VERDICT_FLAGS, writeVerdict } from '../limits/format/verdicts.js';
-import { MAX_BATCH } from '../limits/request/request.js';
 import type { BucketTable } from './bucket-table.js';
 import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from './client-snapshot.js';
 

@@ -1,4 +1,4 @@
-import { batchItemId } from '../limits/batch-item-id.js';
+import { batchItemId } from '../limits/request/request.js';
 import { addBucket, advance, Buckets, isEmpty, type Bucket } from '../limits/bucket/bucket.js';
 import { ruleOf } from '../limits/bucket/rule.js';
 import { mergeCopy, mergeSnapshots, toSnapshots, type Snapshot } from '../limits/bucket/snapshot.js';

@@ -1,6 +1,6 @@
-import { clientEntryKey } from './client-entry-key.js';
+import { clientEntryKey } from './client.js';
 import type { Decision } from '../limits/decide/decision.js';
-import { readBatchItemId } from '../limits/batch-item-id.js';
+import { readBatchItemId } from '../limits/request/request.js';
 import { hashClientId } from '../limits/ring/client-hash.js';
 import { rememberedDecisionBytes } from '../limits/heap-bytes.js';
 import type { NodeId } from '../limits/ring/ring.js';
@@ -31,8 +31,11 @@ interface Remembered {
 }
 
 /**
- * Keeps the first decision on each request id for 60 s. At the bound, it forgets the oldest decision. A repeat of that
- * request would be charged again.
+ * Keeps the first decision on each request id of a caller for 60 s, on this node and in the copies of its client. At the
+ * bound, it forgets the oldest decision. A repeat of that request would be charged again.
+ *
+ * `BatchDecisions` is the part of it for items of batches, which take less memory there. `AnsweredBatches` is another
+ * thing: it keeps the answers to messages of peers, which no caller sees, for a few seconds.
  *
  * The list of all decisions, and that of each client, are in the order in which the decisions came. An `lru-cache` with
  * sizes and times, beside a set of ids for each client, took several times as long: the SDK sends an id with every
@@ -59,7 +62,7 @@ export class RecentDecisions {
     this.batches = new BatchDecisions(self, REQUEST_ID_TTL_MS, (bytes) => this.makeRoom(bytes));
   }
 
-  /** Finds the decisions on items of batches too, by the ids of the items (`limits/batch-item-id.ts`). */
+  /** Finds the decisions on items of batches too, by the ids of the items. */
   get(clientId: string, requestId: string): Decision | undefined {
     const one = this.decisions.size === 0 ? undefined : this.decisions.get(clientEntryKey(clientId, requestId));
     if (one === undefined) return this.getItem(clientId, requestId);

@@ -1,4 +1,4 @@
-import { clientEntryKey } from './client-entry-key.js';
+import { clientEntryKey } from './client.js';
 import { LRUCache } from 'lru-cache';
 import type { Check } from '../limits/decide/check.js';
 import { reservationBytes } from '../limits/heap-bytes.js';

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { AnsweredBatches } from '../../src/node/answered-batches.js';
+import { AnsweredBatches } from '../../src/node/peer-handler.js';
 
 describe('answered batches', () => {
   it('have their answers until the time is over', () => {

@@ -11,7 +11,7 @@ import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck } from '../../src/limits/decide/check.js';
 import { decide } from '../../src/limits/decide/decide.js';
 import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
-import { MAX_BATCH_ID_BYTES } from '../../src/limits/batch-item-id.js';
+import { MAX_BATCH_ID_BYTES } from '../../src/limits/request/request.js';
 import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 import { clientLists } from '../wire/arbitraries.js';
 

@@ -5,7 +5,7 @@ import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { RecentDecisions, REQUEST_ID_TTL_MS } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
-import { batchItemId } from '../../src/limits/batch-item-id.js';
+import { batchItemId } from '../../src/limits/request/request.js';
 import { lend } from '../../src/limits/bucket/bucket.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import type { Snapshot } from '../../src/limits/bucket/snapshot.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { rememberedDecisionBytes } from '../../src/limits/heap-bytes.js';
-import { batchItemId } from '../../src/limits/batch-item-id.js';
+import { batchItemId } from '../../src/limits/request/request.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';

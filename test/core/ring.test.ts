@@ -2,10 +2,9 @@ import { createHash, randomUUID } from 'node:crypto';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { memberPoints } from '../../src/limits/ring/member-points.js';
+import { memberPoints, createRing, growingRing } from '../../src/limits/ring/rings.js';
 import { makeRing, pointOf, type NodeId, type Ring } from '../../src/limits/ring/ring.js';
 import { inTurns } from '../../src/lib/turns.js';
-import { createRing, growingRing } from '../../src/limits/ring/rings.js';
 
 const POINTS = 2048;
 const hosts = (count: number): NodeId[] => Array.from({ length: count }, (_, i) => `10.0.0.${i}:9080`);

@@ -6,7 +6,7 @@ import { expect } from 'chai';
 import { createClient } from '../../src/client/index.js';
 import { Latencies, ServiceLoadWatch, type LoadWatch, type LoadWatchOptions } from '../../src/client/load-watch.js';
 import { TokenringError } from '../../src/lib/error.js';
-import type { LoadReport } from '../../src/limits/request/load-report.js';
+import type { LoadReport } from '../../src/limits/request/request.js';
 import { createFakeTime, type FakeTime } from '../support/fake-time.js';
 import { startTestRing } from '../support/ring.js';
 

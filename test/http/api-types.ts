@@ -1,11 +1,10 @@
 import type { Static } from '@sinclair/typebox';
-import type { LoadReport } from '../../src/limits/request/load-report.js';
+import type { LoadReport, AllowRequest, Duration, LimitRequest } from '../../src/limits/request/request.js';
 import type { Decision, Settlement } from '../../src/limits/decide/decision.js';
 import type { LimitStats } from '../../src/limits/decide/decide.js';
 import type { ClientDescription } from '../../src/limits/request/description.js';
 import type { HttpErrorCode } from '../../src/lib/error.js';
 import type { LimitsText, PolicyText } from '../../src/policy/policy.js';
-import type { AllowRequest, Duration, LimitRequest } from '../../src/limits/request/request.js';
 import type { DenialReport } from '../../src/limits/top-clients.js';
 import type { Counted } from '../../src/lib/space-saving.js';
 import type { NodeReport } from '../../src/protocol/messages.js';

@@ -1,6 +1,6 @@
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { readBatchItemId } from '../../src/limits/batch-item-id.js';
+import { readBatchItemId } from '../../src/limits/request/request.js';
 import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js';
 import { createCheck, type Check } from '../../src/limits/decide/check.js';
 import { TokenringError } from '../../src/lib/error.js';

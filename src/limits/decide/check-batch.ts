@@ -1,4 +1,4 @@
-import { batchItemId } from '../batch-item-id.js';
+import { batchItemId } from '../request/request.js';
 import { hashClientBytes } from '../ring/client-hash.js';
 import type { TokenringError } from '../../lib/error.js';
 import type { TraceContext } from '../../lib/trace-context.js';

@@ -48,3 +48,37 @@ export interface AllowRequest extends Partial<LimitRequest> {
   /** 1 to 128 bytes. A request with the same id for the same client within 60 s gets the first decision again. */
   readonly requestId?: string;
 }
+
+/** Longest request id of a batch, in bytes. With the index of an item, it is no longer than one of a request. */
+export const MAX_BATCH_ID_BYTES = 124;
+
+/** The request id of an item that has none of its own, in a batch that has one. @param index from 0 */
+export function batchItemId(batchId: string, index: number): string {
+  return `${batchId}#${index}`;
+}
+
+interface BatchItemId {
+  readonly batchId: string;
+  readonly index: number;
+}
+
+/** A batch has at most 1,000 items. */
+const ITEM_ID = /^(.+)#(0|[1-9]\d{0,2})$/s;
+
+/** Reads what `batchItemId` writes. @returns `undefined` for any other request id */
+export function readBatchItemId(requestId: string): BatchItemId | undefined {
+  // Most ids have no index. To find that out takes less than a regular expression.
+  if (!requestId.includes('#')) return undefined;
+  const found = ITEM_ID.exec(requestId);
+  return found === null ? undefined : { batchId: found[1]!, index: Number(found[2]) };
+}
+
+/** The report of a protected service about its load. */
+export interface LoadReport {
+  /** 0: idle, 1: fully loaded. */
+  readonly load?: number;
+  /** Any latency of the service, such as the 95th percentile. */
+  readonly latencyMs?: number;
+  /** The share of requests that failed, 0 to 1. */
+  readonly errors?: number;
+}

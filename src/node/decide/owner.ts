@@ -1,4 +1,4 @@
-import { batchItemId } from '../../limits/batch-item-id.js';
+import { batchItemId } from '../../limits/request/request.js';
 import { hasLent } from '../../limits/bucket/bucket.js';
 import type { BatchItem } from '../../limits/decide/check-batch.js';
 import { decide } from '../../limits/decide/decide.js';

@@ -1,5 +1,5 @@
 import { loadOf, relax, scaleRules, adjust } from '../../policy/adaptive.js';
-import type { LoadReport } from '../../limits/request/load-report.js';
+import type { LoadReport } from '../../limits/request/request.js';
 import type { Policy } from '../../policy/policy.js';
 import type { Rule } from '../../limits/bucket/rule.js';
 import type { Membership } from '../../membership/membership.js';

@@ -1,12 +1,11 @@
 import type { Policies } from '../../policy/active-policies.js';
-import { batchItemId, MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
+import { batchItemId, MAX_BATCH_ID_BYTES, MAX_BATCH } from '../../limits/request/request.js';
 import { CheckBatch } from '../../limits/decide/check-batch.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { sharedParams, type Check, type CheckParams } from '../../limits/decide/check.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Steps } from '../../lib/turns.js';
 import { KnownShapes } from '../../lib/known-shapes.js';
-import { MAX_BATCH } from '../../limits/request/request.js';
 import { parseJson } from './json.js';
 import { readBatch, readCheck } from './request.js';
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';

@@ -3,13 +3,12 @@ import { WITHOUT_POLICIES, type Policies } from '../../policy/active-policies.js
 import { clientKey } from '../../limits/ring/client-hash.js';
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
 import { createCheck, type Check, type CheckFields } from '../../limits/decide/check.js';
-import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
+import { MAX_BATCH_ID_BYTES, MAX_BATCH, type AllowRequest, type LimitRequest } from '../../limits/request/request.js';
 import { BESIDE_SLIDING_WINDOW, sameBucketTwice } from '../../policy/check-policy.js';
 import { EXPECTED_CLIENT_ID, isClientId, isText } from '../../limits/client-id.js';
 import { EXPECTED_WINDOW, parseDuration } from '../../limits/duration.js';
 import { badValue, misplaced, type Mistake } from '../../lib/mistake.js';
 import type { Policy } from '../../policy/policy.js';
-import { MAX_BATCH, type AllowRequest, type LimitRequest } from '../../limits/request/request.js';
 import { EXPECTED_SCOPE, inScope, MAX_SCOPE_BYTES, ruleOf, sameBucket, type Rule } from '../../limits/bucket/rule.js';
 import { TokenringError } from '../../lib/error.js';
 import { AllowRequestSchema, BatchIdSchema, BatchRequestSchema, SettleRequestSchema } from './schema.js';

@@ -1,8 +1,13 @@
 import { MAX_REQUEST_ID_BYTES } from '../../limits/format/checks.js';
-import { MAX_BATCH_ID_BYTES } from '../../limits/batch-item-id.js';
+import {
+  MAX_BATCH_ID_BYTES,
+  MAX_BATCH,
+  type AllowRequest,
+  type Duration,
+  type LimitRequest,
+} from '../../limits/request/request.js';
 import { Type, type TSchema, type TUnsafe } from '@sinclair/typebox';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
-import { MAX_BATCH, type AllowRequest, type Duration, type LimitRequest } from '../../limits/request/request.js';
 import { DURATION_BOUNDS, SOURCES, type Source } from '../../limits/decide/decision.js';
 import { MAX_LISTED, MAX_REPORTED, RANKINGS } from '../../limits/top-clients.js';
 import { MAX_COST, MAX_LIMIT, MAX_RULES, MAX_SCOPE_BYTES, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { batchItemId, MAX_BATCH_ID_BYTES, readBatchItemId } from '../../src/limits/batch-item-id.js';
+import { batchItemId, MAX_BATCH_ID_BYTES, readBatchItemId } from '../../src/limits/request/request.js';
 
 describe('the request id of an item of a batch', () => {
   it('names its batch and its index, whatever the id of the batch', () => {
