@@ -113,7 +113,7 @@ export class GossipMembership extends Membership<GossipMember> {
     if (changed || returns) this.rebuild();
   }
 
-  admit(record: MemberRecord): boolean {
+  accept(record: MemberRecord): boolean {
     if (this.learnOne(record, true)) this.rebuild();
     return true;
   }

@@ -147,7 +147,7 @@ export abstract class Membership<K extends KnownMember = KnownMember> {
     });
   }
 
-  /** All records for a member that joins at the same time: members that this node admitted already count as active. */
+  /** All records for a member that joins at the same time: members that this node accepted already count as active. */
   routedRecords(): readonly MemberRecord[] {
     return this.records();
   }
@@ -197,12 +197,12 @@ export abstract class Membership<K extends KnownMember = KnownMember> {
   /**
    * Takes over records that are later than the known ones. A record of an earlier life of this node makes it begin a
    * later one.
-   * @param from the view of which the records are the complete list, or the member that admitted those that are active
+   * @param from the view of which the records are the complete list, or the member that accepted those that are active
    */
   abstract learn(records: readonly MemberRecord[], from?: { readonly view: string } | { readonly host: NodeId }): void;
 
   /** Adds a joining member to this node's ring. @returns false if this node does not know the member */
-  abstract admit(record: MemberRecord): boolean;
+  abstract accept(record: MemberRecord): boolean;
 
   /** Whether decisions of this member count. In strict mode they do not after it was replaced. */
   abstract isDecider(from: MemberRecord): boolean;

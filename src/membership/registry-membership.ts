@@ -17,8 +17,8 @@ interface RegisteredMember extends KnownMember {
   seenRevision: number;
   /** Whether the member says that it does not decide now, as its lease may have expired. */
   leaseExpired: boolean;
-  /** Whether this node has admitted the member before the registry says so. */
-  admitted: boolean;
+  /** Whether this node has accepted the member before the registry says so. */
+  accepted: boolean;
 }
 
 /**
@@ -114,7 +114,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
   learn(learnt: readonly MemberRecord[], from?: { readonly view: string } | { readonly host: NodeId }): void {
     if (from !== undefined && 'view' in from) this.adoptFrom(from.view, learnt);
     if (from !== undefined && 'host' in from)
-      for (const record of learnt) if (record.state === 'active') this.admit(record);
+      for (const record of learnt) if (record.state === 'active') this.accept(record);
     for (const { id, incarnation, beat, silentMs } of learnt) {
       const known = this.known.get(id);
       if (known?.record.incarnation === incarnation && beat > known.record.beat)
@@ -131,10 +131,10 @@ export class RegistryMembership extends Membership<RegisteredMember> {
     known.seenRevision = this.revisionOf(theirs);
   }
 
-  admit({ id, incarnation }: MemberRecord): boolean {
+  accept({ id, incarnation }: MemberRecord): boolean {
     const known = this.known.get(id);
     if (known?.record.incarnation !== incarnation || known.record.state === 'leaving') return false;
-    known.admitted = known.record.state === 'joining';
+    known.accepted = known.record.state === 'joining';
     this.rebuild();
     return true;
   }
@@ -230,7 +230,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
     const known = this.known.get(id);
     if (known?.record.incarnation === incarnation) {
       known.record = { beat: known.record.beat, ...entry };
-      if (state !== 'joining') known.admitted = false;
+      if (state !== 'joining') known.accepted = false;
       return;
     }
     this.known.set(id, {
@@ -241,7 +241,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
       actedForIncarnation: undefined,
       seenRevision: 0,
       leaseExpired: false,
-      admitted: false,
+      accepted: false,
     });
   }
 
@@ -260,7 +260,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
   }
 }
 
-/** The state for the ring: a member that this node has admitted counts as active. */
-function routedState({ record, admitted }: RegisteredMember): Registration['state'] {
-  return admitted ? 'active' : record.state;
+/** The state for the ring: a member that this node has accepted counts as active. */
+function routedState({ record, accepted }: RegisteredMember): Registration['state'] {
+  return accepted ? 'active' : record.state;
 }

@@ -152,7 +152,7 @@ export class ClusterNode {
     lifecycle.detectPause(this.deps.clock.nowMs());
     if (isOwn) lifecycle.ownIdReceived();
     else peerRpc.messageReceived(sender);
-    const handsOver = body.kind === 'handoff' || body.kind === 'admit';
+    const handsOver = body.kind === 'handoff' || body.kind === 'enter';
     const asking = handsOver ? lifecycle.asking() : undefined;
     // While another node may have acted for this one, this one does not know what it would hand over.
     if (asking !== undefined) return asking.then(() => peerRpc.reply(peerHandler.answer(sender, body)));

@@ -71,8 +71,8 @@ export class PeerHandler {
         return membership.isDecider(from) ? { kind: 'kept' } : { kind: 'not-yet', members: [] };
       case 'handoff':
         return donor.handoff(from.id, message.chunk, message.gone);
-      case 'admit':
-        return donor.admit(from.id, message.record, message.ring, message.members);
+      case 'enter':
+        return donor.accept(from.id, message.record, message.ring, message.members);
       case 'paused':
         return { kind: 'acted', acted: membership.mayHaveActedFor(from, message.incarnation) };
       case 'describe':

@@ -119,9 +119,9 @@ export type PeerMessage =
    * chunk that is requested again is answered again. `gone`: members in whose place the sender will decide.
    */
   | { readonly kind: 'handoff'; readonly chunk: number; readonly gone: readonly NodeId[] }
-  /** Admit the sender, which has all chunks, to the ring, and hand over what changed since. */
+  /** Accept the sender, which has all chunks, to the ring, and hand over what changed since. */
   | {
-      readonly kind: 'admit';
+      readonly kind: 'enter';
       readonly record: MemberRecord;
       readonly ring: string;
       readonly members: readonly MemberRecord[];

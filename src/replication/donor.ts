@@ -56,11 +56,11 @@ export class Donor {
   }
 
   /**
-   * Admits the sender, a member that has all its clients, to this node's ring, and hands over what changed since. From then on, this
+   * Accepts the sender, a member that has all its clients, to this node's ring, and hands over what changed since. From then on, this
    * node does not decide for them. If one answer does not hold all, the rest goes with the copies of changes. The member
    * asks again until there is no more.
    */
-  admit(sender: NodeId, record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer {
+  accept(sender: NodeId, record: MemberRecord, ring: string, members: readonly MemberRecord[]): PeerAnswer {
     // A member speaks for itself alone.
     if (record.id !== sender) return { kind: 'not-yet', members: [] };
     this.membership.learn(members, { host: record.id });
@@ -72,12 +72,12 @@ export class Donor {
     if (!isRepeat && this.sessions.get(joiner)?.fromVersion !== this.membership.ringVersion()) {
       return { kind: 'not-yet', members: this.membership.routedRecords() };
     }
-    // Once admitted, the joiner owns the clients that it owns in this ring, and they change here no more.
+    // Once accepted, the joiner owns the clients that it owns in this ring, and they change here no more.
     const ringWithJoiner = this.sessions.get(joiner)?.ring ?? this.membership.ring();
     const unsent = this.replicator.unsent(joiner, (client) => ringWithJoiner.owner(client) === joiner);
     const { more } = unsent;
     const batch = isRepeat && more ? this.copies.createBatch() : unsent.copies;
-    if (!this.membership.admit(record)) return { kind: 'not-yet', members: this.membership.routedRecords() };
+    if (!this.membership.accept(record)) return { kind: 'not-yet', members: this.membership.routedRecords() };
     const total = batch.clients;
     this.handed += total;
     this.sessions.delete(joiner);

@@ -39,7 +39,7 @@ interface Registrar {
 
 /**
  * Brings this node into the ring. It finds the members and collects the clients that it will own, while the members go
- * on deciding. Then it asks each member to admit it, and gets what changed meanwhile. From the first admission to the
+ * on deciding. Then it asks each member to accept it, and gets what changed meanwhile. From the first acceptance to the
  * last, it holds the checks that reach it. So at any time one node decides for each client.
  */
 export class Joiner {
@@ -131,7 +131,7 @@ export class Joiner {
         continue;
       }
       this.waitingReason = undefined;
-      // Members that refuse connections hand over nothing and admit nobody.
+      // Members that refuse connections hand over nothing and accept nobody.
       const gone = membership.refusedIds().filter((id) => donors.includes(id));
       const present = donors.filter((id) => !gone.includes(id));
       if (
@@ -141,7 +141,7 @@ export class Joiner {
         (await this.catchUp(present)) &&
         (await this.returnToOwners())
       ) {
-        // Held until this node decides: if it has to begin anew, some members may have admitted it already.
+        // Held until this node decides: if it has to begin anew, some members may have accepted it already.
         release ??= this.hold();
         if (await this.enter(checksum, gone)) {
           // A write that was answered before this node was a member did not wait for it.
@@ -263,18 +263,18 @@ export class Joiner {
   }
 
   /**
-   * Asks every member of the ring to admit this node, except those that were gone at the handoff.
+   * Asks every member of the ring to accept this node, except those that were gone at the handoff.
    * @returns whether all have; false once the ring, or the set of members that are gone, is another one
    */
   private async enter(checksum: string, gone: readonly NodeId[]): Promise<boolean> {
     const { membership, timers } = this;
     const incarnation = membership.self().incarnation;
-    const admitted = new Set<NodeId>();
+    const accepted = new Set<NodeId>();
     for (;;) {
       const ring = membership.ring();
       // Another ring gives this node other clients than those that were handed over.
       if (this.closed || ring.checksum !== checksum || membership.self().incarnation !== incarnation) return false;
-      const missing = ring.members.filter((id) => !admitted.has(id) && !gone.includes(id));
+      const missing = ring.members.filter((id) => !accepted.has(id) && !gone.includes(id));
       if (missing.length === 0) {
         if (await this.activate()) return true;
         await timers.sleep(RETRY_MS);
@@ -285,7 +285,7 @@ export class Joiner {
       const record = membership.announce('active');
       const members = membership.routedRecords();
       const answers = await this.askEach(missing, async (id): Promise<[NodeId, PeerAnswer | undefined]> => {
-        const message: PeerMessage = { kind: 'admit', record, ring: ring.checksum, members };
+        const message: PeerMessage = { kind: 'enter', record, ring: ring.checksum, members };
         const asked = await this.ask(id, message, this.timeoutMs);
         return [id, asked.kind === 'answer' ? asked.body : undefined];
       });
@@ -293,14 +293,14 @@ export class Joiner {
       for (const [id, answer] of answers) {
         if (answer?.kind === 'handed') {
           await this.mergeInSlices(answer.clients);
-          if (!answer.more) admitted.add(id);
+          if (!answer.more) accepted.add(id);
         } else if (answer?.kind === 'not-yet') {
           membership.learn(answer.members);
           otherRing = true;
         }
       }
       if (otherRing) return false;
-      if (missing.some((id) => !admitted.has(id))) await timers.sleep(RETRY_MS);
+      if (missing.some((id) => !accepted.has(id))) await timers.sleep(RETRY_MS);
     }
   }
 

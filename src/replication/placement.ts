@@ -122,8 +122,8 @@ export class Placement {
   /**
    * Whether this node holds a copy from an owner that is gone, or has restarted, and has not handed over. The next owner
    * may know less. A node outside the ring, which is about to join it, holds such copies too. All members may stop before
-   * they admit it. With a registry it does not send them, as the registry tells who was in the ring. A strict joiner that
-   * sent them was never admitted (`test/e2e/strict.test.ts`).
+   * they accept it. With a registry it does not send them, as the registry tells who was in the ring. A strict joiner that
+   * sent them was never accepted (`test/e2e/strict.test.ts`).
    */
   private holdsOrphanedCopy(client: Placed): boolean {
     const before = this.placedRing.owner(client);

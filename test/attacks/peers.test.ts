@@ -20,7 +20,7 @@ const MESSAGES: [what: string, body: (clientId: string, victim: string) => PeerM
     'returns leases',
     (clientId) => ({ kind: 'lease', requests: [], returns: [{ clientId, id: 'x 1 1 y', unspent: 1e9 }] }),
   ],
-  ['comes into the ring', (_, victim) => ({ kind: 'admit', record: memberOf(victim), ring: 'x', members: [] })],
+  ['comes into the ring', (_, victim) => ({ kind: 'enter', record: memberOf(victim), ring: 'x', members: [] })],
 ];
 
 describe('attacks on the peer port of a ring with a secret', function () {

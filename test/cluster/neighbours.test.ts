@@ -159,7 +159,7 @@ describe('a member with many others', () => {
     expect(membership.view()).to.equal(view);
     expect(membership.records().map(({ id }) => id)).not.to.include('new:1');
     membership.messageReceived(recordOf('new:1', { beat: 4 }), '');
-    membership.admit(recordOf('joins:1'));
+    membership.accept(recordOf('joins:1'));
     expect(membership.ring().members).to.include('new:1').and.to.include('joins:1');
   });
 

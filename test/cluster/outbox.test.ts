@@ -78,7 +78,7 @@ describe('copies on their way', () => {
             const { checks } = world.node('a:1').cluster;
             for (const id of clients) void decideAlone(checks, checkOf(id, [rule], { cost: 4 }));
           }
-          if (asked.kind === 'admit' && answer.body.kind === 'handed')
+          if (asked.kind === 'enter' && answer.body.kind === 'handed')
             handed.push({ clients: decodeClients(answer.body.clients).length, more: answer.body.more });
           return answer;
         },

@@ -208,8 +208,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'planned',
     world: patched({
       file: 'replication/joiner.ts',
-      find: 'const admitted = new Set<NodeId>();',
-      replace: "const admitted = new Set<NodeId>(); membership.declare('active');",
+      find: 'const accepted = new Set<NodeId>();',
+      replace: "const accepted = new Set<NodeId>(); membership.declare('active');",
     }),
   },
   {

@@ -46,7 +46,7 @@ export function dropsLastChunk(): Tamper {
 export function dropsUnsent(): Tamper {
   return {
     answer: (_from, _to, answer, { body: asked }) =>
-      asked.kind === 'admit' && answer.body.kind === 'handed'
+      asked.kind === 'enter' && answer.body.kind === 'handed'
         ? { ...answer, body: { ...answer.body, clients: NO_CLIENTS } }
         : answer,
   };

@@ -343,7 +343,7 @@ const messageBodies: fc.Arbitrary<PeerMessage> = fc.oneof(
   }),
   fc.record({ kind: kind('replicate'), clients: encodedClients }),
   fc.record({ kind: kind('handoff'), chunk: counts, gone: fc.array(nodeIds, { maxLength: 3 }) }),
-  fc.record({ kind: kind('admit'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
+  fc.record({ kind: kind('enter'), record: members, ring: fc.string({ maxLength: 16 }), members: memberLists }),
   fc.record({ kind: kind('paused'), incarnation: counts }),
   fc.record({ kind: kind('describe'), clientId: texts(256) }),
   fc.record({ kind: kind('forget'), clientId: texts(256) }),

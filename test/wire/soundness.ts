@@ -192,7 +192,7 @@ export function expectSoundMessage({ sender, body }: Envelope<PeerMessage>): voi
     case 'handoff':
       body.gone.forEach((one) => id(one, 'gone'));
       return whole(0, Number.MAX_SAFE_INTEGER - 1, body.chunk, 'chunk');
-    case 'admit':
+    case 'enter':
       member(body.record);
       text(0, 128, body.ring, 'ring');
       return body.members.forEach(member);

@@ -122,7 +122,7 @@ const MESSAGES = new KindTable<PeerMessage>('message', {
   heartbeat: kind<Message<'heartbeat'>>('heartbeat', { members }, Infinity),
   lease: kind<Message<'lease'>>('lease', { requests: leaseRequests, returns: leaseReturns }, Infinity),
   handoff: kind<Message<'handoff'>>('handoff', { chunk: count, gone: nodeIds('gone') }, Infinity),
-  admit: kind<Message<'admit'>>('admit', { record: member, ring: word('ring'), members }, Infinity),
+  enter: kind<Message<'enter'>>('enter', { record: member, ring: word('ring'), members }, Infinity),
   paused: kind<Message<'paused'>>('paused', { incarnation: count }),
   describe: kind<Message<'describe'>>('describe', { clientId }),
   forget: kind<Message<'forget'>>('forget', { clientId }),

@@ -8,7 +8,7 @@ const KINDS: Readonly<Record<PeerMessage['kind'], true>> = {
   lease: true,
   replicate: true,
   handoff: true,
-  admit: true,
+  enter: true,
   paused: true,
   describe: true,
   forget: true,
