@@ -6,7 +6,7 @@ export default {
   mutate: [
     'src/{limits,policy}/**/*.ts',
     '!src/policy/active-policies.ts',
-    'src/lib/{address,bounded-map,error,mistake,space-saving,trace-context,turns,unconnected,whole}.ts',
+    'src/lib/{address,error,mistake,space-saving,trace-context,turns}.ts',
     // Measured figures, held by a test of the heap.
     '!src/limits/heap-bytes.ts',
     'src/state/*.ts',

@@ -1,5 +1,5 @@
 import type { PolicyFileText } from '../policy/policy-file.js';
-import type { Log } from '../lib/log.js';
+import type { Log } from '../lib/system.js';
 import type { Limiter, OnUnavailable } from '../limits/request/limiter.js';
 import { StaticDiscovery } from '../membership/discovery.js';
 import { LocalLimiter } from './local-limiter.js';

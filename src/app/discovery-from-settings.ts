@@ -1,9 +1,8 @@
-import type { Log } from '../lib/log.js';
+import { type Log, systemClock } from '../lib/system.js';
 import { DnsDiscovery } from '../membership/discovery/dns.js';
 import { EtcdRegistry } from '../membership/discovery/etcd.js';
 import { StaticDiscovery, type Discovery } from '../membership/discovery.js';
 import type { Settings } from './settings/setting-table.js';
-import { systemClock } from '../lib/system.js';
 
 /** Finds the seeds that the settings name. With etcd there are none, as its registry lists the members. */
 export function discoveryOf({ discovery, dnsName, peers }: Settings, log: Log): Discovery {

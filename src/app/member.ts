@@ -4,7 +4,7 @@ import type { BatchDecider } from '../limits/decide/check-batch.js';
 import type { GroupLeave } from '../node/leaver.js';
 import { ClusterNode, type ClusterNodeOptions } from '../node/node.js';
 import type { Discovery } from '../membership/discovery.js';
-import type { Log } from '../lib/log.js';
+import { type Log, systemClock, systemTimers } from '../lib/system.js';
 import type { ProcessReport } from '../protocol/messages.js';
 import { LmdbStore } from '../store/lmdb.js';
 import { parseRedisAddress } from '../store/redis-address.js';
@@ -18,7 +18,6 @@ import { peerKeysOf } from '../protocol/link/handshake.js';
 import { PeerServer } from '../protocol/link/server.js';
 import type { PeerTls } from '../protocol/link/tls.js';
 import { LinkTransport } from '../protocol/link/transport.js';
-import { systemClock, systemTimers } from '../lib/system.js';
 import type { Tracing } from './tracing.js';
 import { VERSION } from '../lib/version.js';
 

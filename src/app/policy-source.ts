@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { ClusterNode } from '../node/node.js';
-import type { Log } from '../lib/log.js';
+import type { Log } from '../lib/system.js';
 import type { Overwritten } from '../policy/active-policies.js';
 import { PolicyWriter, type PolicyChange } from '../node/policies/policy-writer.js';
 import { fileKey, MAX_DOCUMENT_BYTES, type Changes, type PolicyDocument } from '../policy/policy-document.js';

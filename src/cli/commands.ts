@@ -3,7 +3,7 @@ import { SettingsError } from '../app/settings/settings.js';
 import type { ClientDescription } from '../limits/request/description.js';
 import { digestOf, ROLES } from '../server/edge/access.js';
 import type { ClusterDescription } from '../server/http/api/cluster-view.js';
-import { asciiJson } from '../lib/ascii-json.js';
+import { asciiJson } from '../lib/text.js';
 import { print } from './print.js';
 import { ask, FAILED, show, showProblem, table, type Run } from './remote.js';
 

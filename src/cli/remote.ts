@@ -1,4 +1,4 @@
-import { asciiJson } from '../lib/ascii-json.js';
+import { asciiJson } from '../lib/text.js';
 import { SettingsError } from '../app/settings/settings.js';
 import { print } from './print.js';
 

@@ -4,7 +4,7 @@ import type { NodeReport } from '../protocol/messages.js';
 import type { Counted } from '../lib/space-saving.js';
 import { MAX_LISTED, RANKINGS, SPANS_MS, type Ranking, type Span } from '../limits/top-clients.js';
 import { SettingsError } from '../app/settings/settings.js';
-import { asciiJson } from '../lib/ascii-json.js';
+import { asciiJson } from '../lib/text.js';
 import { print } from './print.js';
 import { ask, FAILED, type Input, type Run } from './remote.js';
 import { applyKey, renderTop, type Choice, type Sample } from './top-screen.js';

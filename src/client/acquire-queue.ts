@@ -2,8 +2,7 @@ import { isClosed, type Decision } from '../limits/decide/decision.js';
 import { parseDuration } from '../limits/duration.js';
 import { TokenringError } from '../lib/error.js';
 import type { AcquireOptions, Limiter } from '../limits/request/limiter.js';
-import { badValue } from '../lib/mistake.js';
-import { isWhole } from '../lib/whole.js';
+import { badValue, isWhole } from '../lib/mistake.js';
 import type { AllowRequest } from '../limits/request/request.js';
 import type { Time } from './runtime.js';
 

@@ -1,10 +1,10 @@
 import type { LoadReport, AllowRequest } from '../limits/request/request.js';
 import { decisionBy, verdictOnAll, type Decision } from '../limits/decide/decision.js';
-import { BoundedMap } from '../lib/bounded-map.js';
+import { BoundedMap } from './bounded-map.js';
 import { Denials } from '../limits/decide/denials.js';
 import { LimiterMethods, type Limiter } from '../limits/request/limiter.js';
 import { TokenringError } from '../lib/error.js';
-import { isWhole } from '../lib/whole.js';
+import { isWhole } from '../lib/mistake.js';
 import { MAX_COST } from '../limits/bucket/rule.js';
 import { AcquireQueue } from './acquire-queue.js';
 import { QuestionDispatcher } from './dispatcher.js';

@@ -1,7 +1,6 @@
 import type { OnUnavailable } from '../limits/request/limiter.js';
-import { noSuchOption } from '../lib/mistake.js';
+import { noSuchOption, isWhole } from '../lib/mistake.js';
 import { isOrigin } from '../limits/origin.js';
-import { isWhole } from '../lib/whole.js';
 
 export interface ClientOptions {
   /** Addresses of nodes, 1 to 100, such as `http://10.0.0.1:8080`. Some of the nodes, or a balancer, are enough. */

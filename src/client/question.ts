@@ -4,7 +4,7 @@ import { parseDuration } from '../limits/duration.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { NodeRequest } from './nodes/transport.js';
 import { inScope, MAX_LIMIT, MAX_WINDOW_MS, ruleOf, type Rule } from '../limits/bucket/rule.js';
-import { isWhole } from '../lib/whole.js';
+import { isWhole } from '../lib/mistake.js';
 import { TokenringError } from '../lib/error.js';
 
 /**

@@ -1,4 +1,4 @@
-import type { Clock, Timers } from './clock.js';
+import type { Clock, Timers } from './system.js';
 
 /** Items that are under way to one destination. */
 export interface Batch<Item> {

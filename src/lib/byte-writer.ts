@@ -1,4 +1,4 @@
-import { charCodeAt } from './char-code-at.js';
+import { charCodeAt } from './text.js';
 
 const INITIAL_BYTES = 16 * 1024;
 /** `clear` frees the memory of a writer that a large message has grown above this size. */

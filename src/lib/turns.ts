@@ -1,4 +1,4 @@
-import type { Timers } from './clock.js';
+import type { Timers } from './system.js';
 
 /**
  * Long work in steps: each `yield` ends a step of at most a few ms, after which other work may have its turn.

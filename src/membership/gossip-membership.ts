@@ -1,6 +1,6 @@
 import { fnv1a } from '../limits/ring/fnv1a.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import {
   Membership,
   changeRecord,
@@ -10,7 +10,7 @@ import {
   type RecordChange,
 } from './membership.js';
 import { DEAD_AFTER, Suspicion, isGoing, type GossipMember } from './suspicion.js';
-import { UnconfirmedMembers } from './unconfirmed-members.js';
+import type { NodeId } from '../limits/ring/ring.js';
 
 /** A silent member is forgotten after this many suspicion times. */
 const FORGOTTEN_AFTER = 600;
@@ -22,7 +22,7 @@ const MAX_OTHERS = 1_024;
 
 type Described = KnownMember['record'];
 /** What the node that passes a record on says of its silence. */
-type Heard = Pick<MemberRecord, 'silentMs' | 'doubted'>;
+type Heard = Pick<MemberRecord, 'silentMs' | 'suspected'>;
 
 const RANK: Readonly<Record<DeclaredState, number>> = { joining: 0, active: 1, leaving: 2, left: 3 };
 
@@ -177,11 +177,11 @@ export class GossipMembership extends Membership<GossipMember> {
   }
 
   protected isMissed(known: GossipMember, forMs: number): boolean {
-    return this.suspicion.isDoubted(known, forMs);
+    return this.suspicion.isSuspected(known, forMs);
   }
 
   protected override recordOf(known: GossipMember): MemberRecord {
-    return super.recordOf(known, this.suspicion.isDoubted(known));
+    return super.recordOf(known, this.suspicion.isSuspected(known));
   }
 
   private isForgotten(record: Described, silentForMs: number): boolean {
@@ -211,11 +211,11 @@ export class GossipMembership extends Membership<GossipMember> {
   private learnOne(learnt: MemberRecord, isOwn: boolean): boolean {
     const known = this.known.get(learnt.id);
     // Nearly every message repeats what this node knows of its sender.
-    if (known !== undefined && !learnt.doubted && compare(learnt, known.record) <= 0) return false;
-    const { silentMs, doubted, ...record } = learnt;
+    if (known !== undefined && !learnt.suspected && compare(learnt, known.record) <= 0) return false;
+    const { silentMs, suspected, ...record } = learnt;
     if (record.id === this.own.id) return this.learnOfSelf(record);
-    if (known === undefined) return this.learnNew(record, { silentMs, doubted }, isOwn);
-    return this.learnLater(known, record, { silentMs, doubted }, isOwn);
+    if (known === undefined) return this.learnNew(record, { silentMs, suspected }, isOwn);
+    return this.learnLater(known, record, { silentMs, suspected }, isOwn);
   }
 
   /**
@@ -229,9 +229,9 @@ export class GossipMembership extends Membership<GossipMember> {
     return true;
   }
 
-  private learnNew(record: Described, { silentMs, doubted }: Heard, isOwn: boolean): boolean {
+  private learnNew(record: Described, { silentMs, suspected }: Heard, isOwn: boolean): boolean {
     const nowMs = this.clock.nowMs();
-    const isMissed = doubted && silentMs > this.options.suspectAfterMs;
+    const isMissed = suspected && silentMs > this.options.suspectAfterMs;
     if (this.isForgotten(record, isGoing(record) || isMissed ? silentMs : 0) || this.known.size >= MAX_OTHERS)
       return false;
     if (!isOwn && this.isHearsay(record)) {
@@ -251,13 +251,13 @@ export class GossipMembership extends Membership<GossipMember> {
       stateSinceMs: nowMs,
     };
     this.known.set(record.id, known);
-    if (doubted) this.suspicion.begin(known);
+    if (suspected) this.suspicion.begin(known);
     this.digest = undefined;
     return true;
   }
 
   /** What others say of a member that is heard only makes this node ask it: that it has begun a new life, or leaves. */
-  private learnLater(known: GossipMember, record: Described, { silentMs, doubted }: Heard, isOwn: boolean): boolean {
+  private learnLater(known: GossipMember, record: Described, { silentMs, suspected }: Heard, isOwn: boolean): boolean {
     const nowMs = this.clock.nowMs();
     const isNewLife = record.incarnation !== known.record.incarnation;
     // Once it is down, others decide for it anyway. Then a node that missed its own word believes that it has left.
@@ -267,11 +267,11 @@ export class GossipMembership extends Membership<GossipMember> {
       return false;
     }
     const order = compare(record, known.record);
-    if (doubted && order >= 0) this.suspicion.begin(known);
+    if (suspected && order >= 0) this.suspicion.begin(known);
     // A node that joins decides nothing. It takes over what others have found, as its ring has to be theirs. So does a
     // node that the member refused: their rings must not differ until its own probes have gone on for long enough.
     const mayTakeOver = this.own.state === 'joining' || known.refusedAtBeat !== undefined;
-    const isMissed = doubted && silentMs > this.options.suspectAfterMs;
+    const isMissed = suspected && silentMs > this.options.suspectAfterMs;
     if (isMissed && order === 0 && mayTakeOver && !this.isOut(known)) {
       known.probedSinceMs = known.heardAtMs = Math.min(known.heardAtMs, nowMs - silentMs);
       return true;
@@ -308,4 +308,35 @@ function viewDigest(records: readonly Described[]): string {
     .sort()
     .join('\n');
   return (fnv1a(text) >>> 0).toString(16);
+}
+
+/** Bound of the addresses that are asked at a time. Others name the rest again. */
+const MAX_ASKED = 64;
+/** An address that was asked is asked again after this part of the suspicion time, if it is still named. */
+const ASKED_AGAIN_PART = 0.2;
+
+/** Addresses of which others say something that counts only from themselves: that members are there, or leave. */
+class UnconfirmedMembers {
+  private readonly askedAtMs = new Map<NodeId, number>();
+  private readonly toAsk: NodeId[] = [];
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly suspectAfterMs: number,
+  ) {}
+
+  /** Notes that an address was named. */
+  name(id: NodeId): void {
+    const nowMs = this.clock.nowMs();
+    for (const [asked, atMs] of this.askedAtMs)
+      if (nowMs - atMs > this.suspectAfterMs * ASKED_AGAIN_PART) this.askedAtMs.delete(asked);
+    if (this.askedAtMs.has(id) || this.askedAtMs.size >= MAX_ASKED) return;
+    this.askedAtMs.set(id, nowMs);
+    this.toAsk.push(id);
+  }
+
+  /** Returns the addresses to ask now. */
+  take(): readonly NodeId[] {
+    return this.toAsk.splice(0);
+  }
 }

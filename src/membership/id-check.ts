@@ -4,8 +4,7 @@ import type { Membership } from './membership.js';
 import type { PeerRpc } from './peer-rpc.js';
 import type { MemberRecord } from '../protocol/messages.js';
 import type { Discovery } from './discovery.js';
-import type { Log } from '../lib/log.js';
-import type { Timers } from '../lib/clock.js';
+import type { Log, Timers } from '../lib/system.js';
 
 /** Beats after which the last messages of a process that has ended are there, and in which a living one beats. */
 const SETTLE_BEATS = 2;

@@ -1,7 +1,7 @@
 import { createRing } from '../limits/ring/rings.js';
 import type { NodeId, Placed, Ring } from '../limits/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 
 /** State of a member as this node sees it: the declared one, or `suspect` or `dead` when the member is silent. */
 export type MemberState = Exclude<DeclaredState, 'left'> | 'suspect' | 'dead';
@@ -24,7 +24,7 @@ export interface MembershipOptions {
 
 /** Another member, as this node knows it. */
 export interface KnownMember {
-  record: Omit<MemberRecord, 'silentMs' | 'doubted'>;
+  record: Omit<MemberRecord, 'silentMs' | 'suspected'>;
   /** When its beat last advanced, by whatever path this node learnt it. */
   heardAtMs: number;
   /** When this node sent the first message after which it heard nothing from the member. */
@@ -56,7 +56,7 @@ export abstract class Membership<K extends KnownMember = KnownMember> {
     protected readonly options: MembershipOptions,
   ) {
     const { self: id, version, url = '' } = options;
-    this.own = { id, incarnation: 0, state: 'joining', beat: 0, version, url, silentMs: 0, doubted: false };
+    this.own = { id, incarnation: 0, state: 'joining', beat: 0, version, url, silentMs: 0, suspected: false };
   }
 
   self(): MemberRecord {
@@ -166,8 +166,8 @@ export abstract class Membership<K extends KnownMember = KnownMember> {
     return this.own;
   }
 
-  protected recordOf(known: K, doubted = false): MemberRecord {
-    return changeRecord(known.record, { silentMs: this.clock.nowMs() - known.heardAtMs, doubted });
+  protected recordOf(known: K, suspected = false): MemberRecord {
+    return changeRecord(known.record, { silentMs: this.clock.nowMs() - known.heardAtMs, suspected });
   }
 
   /** Members that refused a connection and have not been heard since. */
@@ -293,7 +293,7 @@ export abstract class Membership<K extends KnownMember = KnownMember> {
   }
 }
 
-type RecordLike = Omit<MemberRecord, 'silentMs' | 'doubted'> & Partial<MemberRecord>;
+type RecordLike = Omit<MemberRecord, 'silentMs' | 'suspected'> & Partial<MemberRecord>;
 export type RecordChange = Partial<Omit<MemberRecord, 'id' | 'version' | 'url'>>;
 
 /**
@@ -301,7 +301,7 @@ export type RecordChange = Partial<Omit<MemberRecord, 'id' | 'version' | 'url'>>
  * it. V8 gives the results of repeated spreads new hidden classes, and then the code that reads them is compiled again.
  */
 export function changeRecord(
-  { id, incarnation, state, beat, version, url, silentMs = 0, doubted = false }: RecordLike,
+  { id, incarnation, state, beat, version, url, silentMs = 0, suspected = false }: RecordLike,
   change: RecordChange,
 ): MemberRecord {
   return {
@@ -312,6 +312,6 @@ export function changeRecord(
     version,
     url,
     silentMs: change.silentMs ?? silentMs,
-    doubted: change.doubted ?? doubted,
+    suspected: change.suspected ?? suspected,
   };
 }

@@ -1,8 +1,7 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from './membership.js';
 import type { Ask } from '../protocol/messages.js';
-import type { Clock } from '../lib/clock.js';
-import type { Log } from '../lib/log.js';
+import type { Clock, Log } from '../lib/system.js';
 
 /**
  * After a pause of this part of the suspicion time, others may have acted for this node. They act after half of that

@@ -1,6 +1,6 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { MemberRecord } from '../protocol/messages.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import type { Discovery } from './discovery.js';
 import type { GossipMembership } from './gossip-membership.js';
 import type { RegistryMembership } from './registry-membership.js';
@@ -21,7 +21,7 @@ export interface Probing {
    */
   targets(late: readonly MemberRecord[], exchangedAtMs: (id: NodeId) => number | undefined): readonly NodeId[];
   /**
-   * The addresses to send heartbeats to at once: members that this node has begun to doubt, those to tell of it, and
+   * The addresses to send heartbeats to at once: members that this node has begun to suspect, those to tell of it, and
    * those of which this node has only heard.
    */
   urgent(): readonly NodeId[];
@@ -81,12 +81,12 @@ export class GossipProbing implements Probing {
   }
 
   urgent(): readonly NodeId[] {
-    const doubted = this.membership.suspicion.takeNew();
+    const suspected = this.membership.suspicion.takeNew();
     const unconfirmed = this.membership.unconfirmed.take();
     // A node that does not decide has time, and must not speak before it knows that nobody else has its id.
     if (this.membership.self().state !== 'active') return [];
-    if (doubted.length === 0) return unconfirmed;
-    return [...unconfirmed, ...doubted, ...this.membership.suspicion.neighbours()];
+    if (suspected.length === 0) return unconfirmed;
+    return [...unconfirmed, ...suspected, ...this.membership.suspicion.neighbours()];
   }
 
   async seeds(): Promise<readonly NodeId[]> {

@@ -1,6 +1,5 @@
-import type { Clock, Timers } from '../lib/clock.js';
-import type { Registry } from './registry.js';
-import type { RegistryHealth } from './registry-health.js';
+import type { Clock, Timers } from '../lib/system.js';
+import type { Registry, RegistryHealth } from './registry.js';
 
 /**
  * This part of a lease's time does not count. The clock of the registry may run faster than this node's by so much, and

@@ -1,6 +1,6 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import { Membership, changeRecord, type KnownMember, type MemberState, type MembershipOptions } from './membership.js';
 import type { Registration, RegistryView } from './registry.js';
 

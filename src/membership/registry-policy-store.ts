@@ -1,6 +1,5 @@
 import { NO_DOCUMENT, type PolicyDocument } from '../policy/policy-document.js';
-import type { Registry, StoredPolicies, StoreResult } from './registry.js';
-import type { RegistryHealth } from './registry-health.js';
+import type { Registry, StoredPolicies, StoreResult, RegistryHealth } from './registry.js';
 import type { WatchedView } from './watched-view.js';
 
 /** The stored policies, and the name of the registry that stores them. */

@@ -1,7 +1,5 @@
-import type { Clock, Timers } from '../lib/clock.js';
-import type { Log } from '../lib/log.js';
-import type { Registration, Registry, Unless } from './registry.js';
-import { RegistryHealth } from './registry-health.js';
+import type { Clock, Timers, Log } from '../lib/system.js';
+import { type Registration, type Registry, type Unless, RegistryHealth } from './registry.js';
 import { RegistryLease } from './registry-lease.js';
 import type { RegistryMembership } from './registry-membership.js';
 import { RegistryPolicyStore } from './registry-policy-store.js';

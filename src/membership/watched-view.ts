@@ -1,7 +1,5 @@
-import type { Log } from '../lib/log.js';
-import type { Timers } from '../lib/clock.js';
-import type { Change, Registration, Registry, RegistryView, StoredPolicies } from './registry.js';
-import type { RegistryHealth } from './registry-health.js';
+import type { Log, Timers } from '../lib/system.js';
+import type { Change, Registration, Registry, RegistryView, StoredPolicies, RegistryHealth } from './registry.js';
 import type { RegistryMembership } from './registry-membership.js';
 
 /** Pause before a failed read or an ended watch is tried again. */

@@ -5,7 +5,7 @@ import type { DecisionGate } from './decide/decision-gate.js';
 import { changeRecord, type Membership } from '../membership/membership.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
 import type { Replicator } from '../replication/replicator.js';
-import type { Timers } from '../lib/clock.js';
+import type { Timers } from '../lib/system.js';
 import type { RegistryMember } from './registry-member.js';
 
 /** A member by registration asks others this often whether they have seen that it leaves, with this pause in between. */
@@ -162,5 +162,5 @@ export class Leaver {
 
 /** A later record of this member, but earlier than any in which the member says the same itself. */
 function withState(record: MemberRecord, state: DeclaredState): MemberRecord {
-  return changeRecord(record, { state, beat: 0, silentMs: 0, doubted: false });
+  return changeRecord(record, { state, beat: 0, silentMs: 0, suspected: false });
 }

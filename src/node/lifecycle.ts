@@ -13,9 +13,8 @@ import type { Membership } from '../membership/membership.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
 import { PauseDetector } from '../membership/pause-detector.js';
-import type { Clock, Timers } from '../lib/clock.js';
+import type { Clock, Timers, Log } from '../lib/system.js';
 import type { Discovery } from '../membership/discovery.js';
-import type { Log } from '../lib/log.js';
 import type { Replicator } from '../replication/replicator.js';
 import type { WriteBehind } from './durability/write-behind.js';
 

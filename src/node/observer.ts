@@ -7,7 +7,7 @@ import type { Membership } from '../membership/membership.js';
 import type { NodeReport, PeerAnswer, PeerMessage, TopQuery, ProcessReport, Ask } from '../protocol/messages.js';
 import type { NodeStats } from './node-stats.js';
 import { sumOfUses, type PolicyUse, type Use } from '../policy/policy-use.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 
 /** The merged counts of the members. */
 interface ClusterTop {

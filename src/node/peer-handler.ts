@@ -11,7 +11,7 @@ import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { Observer } from './observer.js';
 import type { CheckResult, PeerAnswer, PeerMessage, Sender } from '../protocol/messages.js';
 import type { PolicyBackend } from './policies/policy-backend.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import type { Settler } from './decide/settler.js';
 
 /** Answers are kept in case their batch is sent again: so long at least, and twice as long as a sender waits. */

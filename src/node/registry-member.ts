@@ -6,8 +6,7 @@ import { RegistryMembership } from '../membership/registry-membership.js';
 import type { Registry } from '../membership/registry.js';
 import type { Copies } from '../state/copies.js';
 import type { Ask } from '../protocol/messages.js';
-import type { Clock, Timers } from '../lib/clock.js';
-import type { Log } from '../lib/log.js';
+import type { Clock, Timers, Log } from '../lib/system.js';
 
 /** A dead member stays registered this long, and its lease costs a request in each fifth of it. */
 const MEMBER_TTL_MS = 5_000;

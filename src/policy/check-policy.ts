@@ -1,8 +1,7 @@
 import { EXPECTED_WINDOW, parseDuration, warningOnWindow } from '../limits/duration.js';
-import { badValue, misplaced, unknownField, type Mistake } from '../lib/mistake.js';
+import { badValue, misplaced, unknownField, type Mistake, isWhole } from '../lib/mistake.js';
 import { takesWindow, type LimitsText, type LimitText, type PolicyText } from './policy.js';
 import { MAX_LIMIT, MAX_RULES, MAX_WINDOW_MS } from '../limits/bucket/rule.js';
-import { isWhole } from '../lib/whole.js';
 
 export const MAX_POLICIES = 1_000;
 const MAX_TIERS = 32;

@@ -1,4 +1,4 @@
-import { BoundedMap } from '../lib/bounded-map.js';
+import { LRUCache } from 'lru-cache';
 import { MAX_POLICIES } from './check-policy.js';
 
 const MINUTE_MS = 60_000;
@@ -15,7 +15,7 @@ export interface Use {
 /** Counts the requests of callers of this node under each policy, since the start of the process. */
 export class PolicyUse {
   /** The latest policies are kept: names that were deleted make way. */
-  private readonly byName = new BoundedMap<string, Count>(MAX_POLICIES);
+  private readonly byName = new LRUCache<string, Count>({ max: MAX_POLICIES });
 
   constructor(private readonly clock: { nowMs(): number }) {}
 

@@ -28,8 +28,8 @@ export interface MemberRecord {
   readonly url: string;
   /** Time since the node that passes this on heard a new beat; 0 from the member itself. */
   readonly silentMs: number;
-  /** Whether that node doubts that the member lives: it has not heard the member although it should have. */
-  readonly doubted: boolean;
+  /** Whether that node suspects the member: it has not heard the member although it should have. */
+  readonly suspected: boolean;
 }
 
 /** The sender of a message or answer. So each of them is a sign of life. */

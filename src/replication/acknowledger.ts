@@ -4,7 +4,7 @@ import type { Membership } from '../membership/membership.js';
 import { Placement } from './placement.js';
 import { ReplicaQueue } from './replica-queue.js';
 import type { Ask } from '../protocol/messages.js';
-import type { Clock, Timers } from '../lib/clock.js';
+import type { Clock, Timers } from '../lib/system.js';
 
 /** Pause before a member that has not acknowledged is asked again. */
 const RETRY_MS = 25;

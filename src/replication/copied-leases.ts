@@ -2,7 +2,7 @@ import { dropLeases, hasLeases } from '../limits/bucket/bucket.js';
 import type { NodeId, Placed, Ring } from '../limits/ring/ring.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import type { Membership } from '../membership/membership.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import type { Placement } from './placement.js';
 
 /**

@@ -1,8 +1,7 @@
-import { NO_PEER_ANSWERS, type Log } from '../lib/log.js';
+import { NO_PEER_ANSWERS, type Log, type Clock, type Timers } from '../lib/system.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { PeerAnswer, PeerMessage, Ask } from '../protocol/messages.js';
-import type { Clock, Timers } from '../lib/clock.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { RegistrySession } from '../membership/registry-session.js';
 

@@ -2,7 +2,7 @@ import { hasLeases } from '../limits/bucket/bucket.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Membership } from '../membership/membership.js';
 import type { Ask } from '../protocol/messages.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import type { BucketTable, Client } from '../state/bucket-table.js';
 import { MAX_COPIES_BYTES, type Copies, type CopyBatch } from '../state/copies.js';
 import { Outgoing, type Queued } from './outgoing.js';

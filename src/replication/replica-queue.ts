@@ -1,5 +1,5 @@
 import { BatchingQueue, type Batch } from '../lib/batching-queue.js';
-import type { Clock, Timers } from '../lib/clock.js';
+import type { Clock, Timers } from '../lib/system.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Ask } from '../protocol/messages.js';
 import type { Client } from '../state/bucket-table.js';

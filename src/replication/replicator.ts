@@ -8,7 +8,7 @@ import { Outbox, type Unsent } from './outbox.js';
 import { Placement } from './placement.js';
 import { ReplicaQueue } from './replica-queue.js';
 import type { Ask } from '../protocol/messages.js';
-import type { Clock, Timers } from '../lib/clock.js';
+import type { Clock, Timers } from '../lib/system.js';
 
 /** How often `drained` checks whether the walk of the table has ended. */
 const LOOK_INTERVAL_MS = 20;

@@ -10,7 +10,7 @@ import { MAX_REQUEST_ID_BYTES, MAX_RESERVATION_BYTES } from '../limits/format/ch
 import { RuleReader, RuleWriter } from '../limits/format/rules.js';
 import { readVerdict, VERDICT_FLAGS, writeVerdict } from '../limits/format/verdicts.js';
 import type { BucketTable } from './bucket-table.js';
-import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from './client-snapshot.js';
+import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from './client.js';
 
 /*
  * The format of clients in messages and in stores: its version, the number of clients (2 bytes, little-endian), and the

@@ -1,4 +1,4 @@
-import { charCodeAt } from '../lib/char-code-at.js';
+import { charCodeAt } from '../lib/text.js';
 import { Cells } from './cells.js';
 
 /** Bytes of a cell, by size class. An id takes a cell of the smallest class that holds it. UUIDs have 36 bytes. */

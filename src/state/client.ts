@@ -1,4 +1,8 @@
 import { Buckets } from '../limits/bucket/bucket.js';
+import type { Verdict } from '../limits/decide/decide.js';
+import type { Rule } from '../limits/bucket/rule.js';
+import type { Debt } from '../limits/bucket/reservation.js';
+import type { Snapshot } from '../limits/bucket/snapshot.js';
 
 /** Marks of a client beside its buckets, as bits. All are cleared when the table drops the client. */
 export const MARK = {
@@ -59,3 +63,29 @@ export class Client extends Buckets {
 export function clientEntryKey(clientId: string, id: string): string {
   return `${clientId.length}:${clientId}${id}`;
 }
+
+/** A decision on a request id, for nodes that may receive the same id again. */
+export interface RecentSnapshot {
+  readonly requestId: string;
+  readonly ageMs: number;
+  readonly verdict: Verdict;
+  readonly degraded: boolean;
+}
+
+/** A reserved cost; see `limits/bucket/reservation.ts`. */
+export interface ReservationSnapshot {
+  readonly id: string;
+  readonly cost: number;
+  readonly rules: readonly Rule[];
+  readonly ageMs: number;
+  readonly least: readonly Debt[];
+  readonly settled: number | undefined;
+}
+
+/** All that a node tells of a client, as an object; see `client-format.ts`. Most clients have neither request ids nor reservations. */
+export type ClientSnapshot = readonly [
+  clientId: string,
+  buckets: readonly Snapshot[],
+  recent?: readonly RecentSnapshot[],
+  reservations?: readonly ReservationSnapshot[],
+];

@@ -5,10 +5,10 @@ import { mergeCopy, mergeSnapshots, toSnapshots, type Snapshot } from '../limits
 import { verdictOf } from '../limits/decide/decide.js';
 import { decisionBy, type Origin } from '../limits/decide/decision.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import type { BucketTable, Client } from './bucket-table.js';
 import { ClientReader, ClientWriter, type DecodedClient, type DecodedDecision } from './client-format.js';
-import type { ClientSnapshot } from './client-snapshot.js';
+import type { ClientSnapshot } from './client.js';
 import { REQUEST_ID_TTL_MS, type RecentDecisions } from './recent-decisions.js';
 import type { Reservations } from './reservations.js';
 

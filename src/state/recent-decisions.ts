@@ -5,7 +5,7 @@ import { hashClientId } from '../limits/ring/client-hash.js';
 import { rememberedDecisionBytes } from '../limits/heap-bytes.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import { BatchDecisions } from './batch-decisions.js';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 
 /** How long a request id is remembered. */
 export const REQUEST_ID_TTL_MS = 60_000;

@@ -1,4 +1,5 @@
-import { clientEntryKey } from './client.js';
+import { clientEntryKey, type ReservationSnapshot } from './client.js';
+import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
 import { LRUCache } from 'lru-cache';
 import type { Check } from '../limits/decide/check.js';
 import { reservationBytes } from '../limits/heap-bytes.js';
@@ -15,9 +16,7 @@ import type { Rule } from '../limits/bucket/rule.js';
 import type { Snapshot } from '../limits/bucket/snapshot.js';
 import { LeastOwed } from './least-owed.js';
 import type { Client } from './bucket-table.js';
-import type { ReservationSnapshot } from './client-snapshot.js';
-import type { Clock } from '../lib/clock.js';
-import { REQUEST_ID_TTL_MS } from './recent-decisions.js';
+import type { Clock } from '../lib/system.js';
 
 /** How long a reservation can be settled. It is remembered that long, so that it is settled only once. */
 const RESERVATION_TTL_MS = 600_000;

@@ -1,5 +1,5 @@
 import type { BucketTable, Client } from './bucket-table.js';
-import type { Timers } from '../lib/clock.js';
+import type { Timers } from '../lib/system.js';
 
 /** Clients that one step visits, and the time between steps. With these values, decisions keep their p99. */
 const STEP = 500;

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { open, type RootDatabase } from 'lmdb';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
+import type { ClientSnapshot } from '../state/client.js';
 import { decodeClients, encodeClients } from '../state/client-format.js';
 import type { Failure, Reply, Request } from './lmdb-protocol.js';
 import { makePrivate } from '../lib/files.js';

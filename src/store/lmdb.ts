@@ -1,7 +1,6 @@
 import { rename } from 'node:fs/promises';
-import type { Clock, Timers } from '../lib/clock.js';
-import type { Log } from '../lib/log.js';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
+import type { Clock, Timers, Log } from '../lib/system.js';
+import type { ClientSnapshot } from '../state/client.js';
 import { type LastingClient, type Store, type StoreResult, StoreError } from './store.js';
 import { decodeClients, encodeClients } from '../state/client-format.js';
 import { brokenBy, LmdbProcess, type Answer } from './lmdb-process.js';

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import type { Log } from '../lib/log.js';
+import type { Log } from '../lib/system.js';
 import type { Mistake } from '../lib/mistake.js';
 import { checkPolicyFile, entriesOf, warningsOnFile, type PolicyFileText } from '../policy/policy-file.js';
 import type { EntryValue } from '../policy/policy-entry.js';

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { Log } from '../lib/log.js';
+import type { Log } from '../lib/system.js';
 import type { PolicyDocument } from '../policy/policy-document.js';
 import type { EntryValue } from '../policy/policy-entry.js';
-import { readWritten, writtenOf } from '../policy/policy-text.js';
+import { readWritten, writtenOf } from '../policy/policy-file.js';
 import { makePrivate } from '../lib/files.js';
 
 /** The state of the policies that a node keeps for its restart. */

@@ -2,7 +2,7 @@ import { ByteReader, malformed, MalformedMessage } from '../lib/byte-reader.js';
 import { ByteWriter } from '../lib/byte-writer.js';
 import { agedBy, joinAged, type LastingState, type Snapshot } from '../limits/bucket/snapshot.js';
 import { decodeClients, encodeClients } from '../state/client-format.js';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
+import type { ClientSnapshot } from '../state/client.js';
 import type { LastingClient } from './store.js';
 
 /** Version of the records below, and their first byte. A program that finds another one in a store does not start. */

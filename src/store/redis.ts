@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
-import type { Clock } from '../lib/clock.js';
+import type { ClientSnapshot } from '../state/client.js';
+import type { Clock, Log } from '../lib/system.js';
 import { type LastingClient, type LockCounters, type Store, type StoreResult, StoreError } from './store.js';
-import type { Log } from '../lib/log.js';
 import { FencedLock } from './fenced-lock.js';
 import { FORMAT, recall, tryRecord } from './record.js';
 import type { RedisAddress } from './redis-address.js';

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 import type { LastingClient, StoreResult } from './store.js';
 import { agedBy } from '../limits/bucket/snapshot.js';
 import { fenceKey, GUARD, type FencedLock, type LockHandle } from './fenced-lock.js';

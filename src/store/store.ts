@@ -1,5 +1,5 @@
 import type { Snapshot } from '../limits/bucket/snapshot.js';
-import type { ClientSnapshot } from '../state/client-snapshot.js';
+import type { ClientSnapshot } from '../state/client.js';
 import type { NodeId } from '../limits/ring/ring.js';
 
 /** Another version of this program wrote the store. The message ends the start. */

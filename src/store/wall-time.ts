@@ -1,4 +1,4 @@
-import type { Clock } from '../lib/clock.js';
+import type { Clock } from '../lib/system.js';
 
 /** Drift between the two clocks that does not count as a step: a constant, and a fraction of the time that passed. */
 const TOLERANCE_MS = 100;

@@ -71,7 +71,17 @@ export async function startVictim(): Promise<{
 }
 
 export function memberOf(id: string, more: Partial<MemberRecord> = {}): MemberRecord {
-  return { id, incarnation: 1, state: 'active', beat: 1, version: '0', url: '', silentMs: 0, doubted: false, ...more };
+  return {
+    id,
+    incarnation: 1,
+    state: 'active',
+    beat: 1,
+    version: '0',
+    url: '',
+    silentMs: 0,
+    suspected: false,
+    ...more,
+  };
 }
 
 export function envelope(

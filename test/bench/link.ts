@@ -27,7 +27,7 @@ const SENDER: Sender = {
     version: '0.1.0',
     url: 'http://127.0.0.1:8080',
     silentMs: 0,
-    doubted: false,
+    suspected: false,
   },
   view: 'abcdef012345',
   policies: '0f0f0f',

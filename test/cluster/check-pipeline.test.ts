@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { decideAlone, type CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { CheckPipeline } from '../../src/node/decide/check-pipeline.js';
 import type { Membership } from '../../src/membership/membership.js';
-import type { Timers } from '../../src/lib/clock.js';
+import type { Timers } from '../../src/lib/system.js';
 import type { Check } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { checkMany } from '../support/batch.js';

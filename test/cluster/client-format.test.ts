@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { MalformedMessage } from '../../src/lib/byte-reader.js';
 import { checkClients, ClientWriter, decodeClients, encodeClients } from '../../src/state/client-format.js';
-import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot } from '../../src/state/client.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';

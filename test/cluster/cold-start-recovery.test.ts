@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { ColdStartRecovery } from '../../src/node/durability/cold-start-recovery.js';
 import { GossipMembership } from '../../src/membership/gossip-membership.js';
-import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot } from '../../src/state/client.js';
 import type { PeerMessage } from '../../src/protocol/messages.js';
 import { BucketTable, MARK } from '../../src/state/bucket-table.js';
 import { decodeClients } from '../../src/state/client-format.js';
@@ -167,7 +167,7 @@ describe('cold-start recovery', () => {
     const options = { self: 'a:1', version: '0', suspectAfterMs: 1_000, replicas: 1, maxClients: 100 };
     const hooks = { onRingChange: () => undefined, onConcurrentLeave: () => undefined };
     const membership = new GossipMembership(clock, { ...options, ...hooks });
-    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0, doubted: false };
+    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0, suspected: false };
     membership.learn([{ id: 'b:1', state: 'active', ...at }]);
     for (const id of CLIENTS) table.mark(addClient(table, id, 3_600_000, nowMs).slot, MARK.actingOwner);
     const sent: (readonly ClientSnapshot[])[] = [];

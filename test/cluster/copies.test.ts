@@ -4,7 +4,7 @@ import { Copies } from '../../src/state/copies.js';
 import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { RecentDecisions, REQUEST_ID_TTL_MS } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
-import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot } from '../../src/state/client.js';
 import { batchItemId } from '../../src/limits/request/request.js';
 import { lend } from '../../src/limits/bucket/bucket.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';

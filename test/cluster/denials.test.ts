@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { BoundedMap } from '../../src/lib/bounded-map.js';
+import { BoundedMap } from '../../src/client/bounded-map.js';
 import { Denials } from '../../src/limits/decide/denials.js';
 import { ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import type { World } from '../sim/world.js';

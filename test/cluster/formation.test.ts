@@ -63,7 +63,7 @@ function recordOf(id: string, more: Partial<MemberRecord>): MemberRecord {
     version: 'sim',
     url: '',
     silentMs: 0,
-    doubted: false,
+    suspected: false,
     ...more,
   };
 }

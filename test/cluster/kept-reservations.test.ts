@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { Reservations } from '../../src/state/reservations.js';
-import type { ReservationSnapshot } from '../../src/state/client-snapshot.js';
+import type { ReservationSnapshot } from '../../src/state/client.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import { decide } from '../../src/limits/decide/decide.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';

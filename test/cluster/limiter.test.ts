@@ -13,7 +13,7 @@ import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Replicator } from '../../src/replication/replicator.js';
 import { Reservations } from '../../src/state/reservations.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
-import { BoundedMap } from '../../src/lib/bounded-map.js';
+import { BoundedMap } from '../../src/client/bounded-map.js';
 import { Denials } from '../../src/limits/decide/denials.js';
 import { TopClients } from '../../src/limits/top-clients.js';
 import { createFakeClock, type FakeClock } from '../support/fake-clock.js';

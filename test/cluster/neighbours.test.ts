@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { GossipMembership } from '../../src/membership/gossip-membership.js';
-import { neighboursOf } from '../../src/membership/neighbours.js';
+import { neighboursOf } from '../../src/membership/suspicion.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
@@ -54,7 +54,7 @@ describe('a member with many others', () => {
       version: '0',
       url: '',
       silentMs: 0,
-      doubted: false,
+      suspected: false,
       ...more,
     };
   }
@@ -91,7 +91,7 @@ describe('a member with many others', () => {
 
   it('probes a member that another node misses, and suspects it by the silence from then on', () => {
     clock.advance(400);
-    membership.learn([recordOf(stranger, { silentMs: 400, doubted: true })]);
+    membership.learn([recordOf(stranger, { silentMs: 400, suspected: true })]);
     expect(membership.suspicion.takeNew()).to.deep.equal([stranger]);
     expect(membership.silent(200).map(({ id }) => id)).to.include(stranger);
     clock.advance(500);
@@ -110,7 +110,7 @@ describe('a member with many others', () => {
   it('doubts no member that it has just heard, whatever another node says', () => {
     clock.advance(400);
     membership.messageReceived(recordOf(stranger, { beat: 2 }), '');
-    membership.learn([recordOf(stranger, { beat: 2, silentMs: 400, doubted: true })]);
+    membership.learn([recordOf(stranger, { beat: 2, silentMs: 400, suspected: true })]);
     expect(membership.suspicion.takeNew()).to.deep.equal([]);
   });
 
@@ -126,7 +126,7 @@ describe('a member with many others', () => {
 
   it('ends its doubt when a third node has heard the member lately, and not for an old sign of life', () => {
     clock.advance(400);
-    membership.learn([recordOf(stranger, { silentMs: 400, doubted: true })]);
+    membership.learn([recordOf(stranger, { silentMs: 400, suspected: true })]);
     membership.learn([recordOf(stranger, { beat: 2, silentMs: 300 })]);
     expect(membership.silent(200).map(({ id }) => id)).to.include(stranger);
     membership.learn([recordOf(stranger, { beat: 3, silentMs: 100 })]);
@@ -138,7 +138,7 @@ describe('a member with many others', () => {
   it('takes over from the others, when it joins, who is dead, and one that nobody heard lately', () => {
     membership.reincarnate();
     membership.learn([
-      recordOf('dead:1', { silentMs: 30_000, doubted: true }),
+      recordOf('dead:1', { silentMs: 30_000, suspected: true }),
       recordOf('quiet:1', { silentMs: 30_000 }),
     ]);
     expect(membership.stateOf('dead:1')).to.equal('dead');

@@ -3,12 +3,12 @@ import type { GossipMembership } from '../../src/membership/gossip-membership.js
 import { PeerRpc } from '../../src/membership/peer-rpc.js';
 import type { Probing } from '../../src/membership/probing.js';
 import type { MemberRecord, Sender, PeerResult, PeerTransport } from '../../src/protocol/messages.js';
-import type { Timers } from '../../src/lib/clock.js';
+import type { Timers } from '../../src/lib/system.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { loneMembership } from '../support/lone-membership.js';
 
 function recordOf(id: string, beat = 1): MemberRecord {
-  return { id, incarnation: 1, state: 'active', beat, version: '0', url: '', silentMs: 0, doubted: false };
+  return { id, incarnation: 1, state: 'active', beat, version: '0', url: '', silentMs: 0, suspected: false };
 }
 
 function senderOf(from: MemberRecord): Sender {

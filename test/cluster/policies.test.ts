@@ -528,7 +528,7 @@ describe('policies in a cluster', () => {
       version: '0',
       url: '',
       silentMs: 0,
-      doubted: false,
+      suspected: false,
     };
     const sender = { from, view: 'x', policies: digest };
     const news = [[key, entries.get(key)!]] as const;

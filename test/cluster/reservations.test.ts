@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { decideAlone } from '../../src/limits/decide/check-batch.js';
 import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { decodeClients } from '../../src/state/client-format.js';
-import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot } from '../../src/state/client.js';
 import { Copies } from '../../src/state/copies.js';
 import type { Settled } from '../../src/protocol/messages.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';

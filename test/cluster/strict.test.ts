@@ -1,10 +1,15 @@
 import { expect } from 'chai';
 import type { MemberRecord, PeerMessage, PeerReply } from '../../src/protocol/messages.js';
-import { RegistryHealth } from '../../src/membership/registry-health.js';
+import {
+  RegistryHealth,
+  type Granted,
+  type Registration,
+  type Registry,
+  type Renewed,
+} from '../../src/membership/registry.js';
 import { RegistryLease } from '../../src/membership/registry-lease.js';
 import { RegistryMembership } from '../../src/membership/registry-membership.js';
-import type { Granted, Registration, Registry, Renewed } from '../../src/membership/registry.js';
-import type { Timers } from '../../src/lib/clock.js';
+import type { Timers } from '../../src/lib/system.js';
 import { NO_CLIENTS } from '../support/wire.js';
 import { Acknowledger } from '../../src/replication/acknowledger.js';
 import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
@@ -26,7 +31,7 @@ const recordOf = (id: string, incarnation: number, beat: number): MemberRecord =
   state: 'active',
   beat,
   silentMs: 0,
-  doubted: false,
+  suspected: false,
 });
 
 /** Lets promises that are resolved by now run on. */

@@ -3,7 +3,7 @@ import { BucketTable, type Client } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { LastingClient, Store, StoreResult } from '../../src/store/store.js';
-import type { Timers } from '../../src/lib/clock.js';
+import type { Timers } from '../../src/lib/system.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import { Reservations } from '../../src/state/reservations.js';
 import { WriteBehind } from '../../src/node/durability/write-behind.js';
@@ -227,7 +227,7 @@ describe('write-behind', () => {
 
   it('writes the clients that this node comes to own when the ring changes', async () => {
     const bench = createBench();
-    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0, doubted: false };
+    const at = { incarnation: 1, beat: 1, version: '0', url: '', silentMs: 0, suspected: false };
     bench.membership.learn([{ id: 'b:1', state: 'active', ...at }]);
     bench.writeBehind.ringChanged();
     await bench.pass(1_000);

@@ -25,7 +25,7 @@ import type { Entry } from '../../src/policy/policy-entry.js';
 import { entriesOf, type PolicyFileText } from '../../src/policy/policy-file.js';
 import { Forwarder } from '../../src/node/decide/forwarder.js';
 import type { Membership } from '../../src/membership/membership.js';
-import type { Timers } from '../../src/lib/clock.js';
+import type { Timers } from '../../src/lib/system.js';
 import type { Rule } from '../../src/limits/bucket/rule.js';
 import { createFakeClock } from '../support/fake-clock.js';
 import { ask } from '../support/rules.js';

@@ -1,7 +1,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { rulesFor, type PolicySet } from '../../src/policy/policy.js';
-import { readWritten, writtenOf } from '../../src/policy/policy-text.js';
+import {
+  readWritten,
+  writtenOf,
+  checkPolicyFile,
+  entriesOf,
+  type PolicyFileText,
+} from '../../src/policy/policy-file.js';
 import {
   assembling,
   change,
@@ -28,7 +34,6 @@ import {
   type PolicyDocument,
 } from '../../src/policy/policy-document.js';
 import { lineOf, policyKey, type Entry, type EntryValue } from '../../src/policy/policy-entry.js';
-import { checkPolicyFile, entriesOf, type PolicyFileText } from '../../src/policy/policy-file.js';
 import { finish } from '../../src/lib/turns.js';
 import { findRule } from '../../src/policy/envoy-table.js';
 

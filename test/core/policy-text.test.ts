@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { change, NO_DOCUMENT, tierKey } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
-import { readWritten, writtenOf } from '../../src/policy/policy-text.js';
+import { readWritten, writtenOf } from '../../src/policy/policy-file.js';
 
 const DOCUMENT = change(
   change(NO_DOCUMENT, new Map([[policyKey('p'), { limit: 1, window: '1m' }]]), 'a:1'),

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { isUnconnected } from '../../src/lib/unconnected.js';
+import { isUnconnected } from '../../src/lib/error.js';
 
 describe('the code of a failed request', () => {
   it('tells that the other side received nothing only if there was no connection', () => {

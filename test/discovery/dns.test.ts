@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { Log } from '../../src/lib/log.js';
+import type { Log } from '../../src/lib/system.js';
 import { DnsDiscovery, type DnsAddress } from '../../src/membership/discovery/dns.js';
 import { createFakeClock, type FakeClock } from '../support/fake-clock.js';
 

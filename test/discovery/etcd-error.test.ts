@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { EtcdError, isUnavailable, isUndone, readAnswer } from '../../src/membership/discovery/etcd-error.js';
+import { EtcdError, isUnavailable, isUndone, readAnswer } from '../../src/membership/discovery/etcd-wire.js';
 
 const NO_SPACE = 8;
 

@@ -4,7 +4,7 @@ import { finish } from '../../src/lib/turns.js';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { SOURCES, type Decision } from '../../src/limits/decide/decision.js';
 import { TokenringError } from '../../src/lib/error.js';
-import { asciiJson } from '../../src/lib/ascii-json.js';
+import { asciiJson } from '../../src/lib/text.js';
 import { JsonDecisionWriter, type ResponseBody } from '../../src/server/http/decisions/decision-writer.js';
 import { Counters } from '../../src/server/edge/counters.js';
 import { checkOf, tokenBucket } from '../support/rules.js';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Envelope, PeerAnswer, PeerMessage, Sender, PeerTransport } from '../../src/protocol/messages.js';
-import type { Log } from '../../src/lib/log.js';
+import type { Log } from '../../src/lib/system.js';
 import { NO_CLIENTS } from '../support/wire.js';
 import type { NodeId } from '../../src/limits/ring/ring.js';
 import { PeerCounters } from '../../src/protocol/link/counters.js';
@@ -27,7 +27,7 @@ export const SENDER: Sender = {
     version: '0.1.0',
     url: '',
     silentMs: 0,
-    doubted: false,
+    suspected: false,
   },
   view: 'abc',
   policies: '0f',

@@ -285,8 +285,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'freeze',
     world: patched({
       file: 'membership/suspicion.ts',
-      find: 'known.probedSinceMs = nowMs;\n    this.newlyDoubted',
-      replace: 'known.probedSinceMs = known.heardAtMs = nowMs - 2 * this.suspectAfterMs;\n    this.newlyDoubted',
+      find: 'known.probedSinceMs = nowMs;\n    this.newSuspects',
+      replace: 'known.probedSinceMs = known.heardAtMs = nowMs - 2 * this.suspectAfterMs;\n    this.newSuspects',
     }),
   },
   {
@@ -294,7 +294,7 @@ export const MUTATIONS: readonly Mutation[] = [
     caughtBy: 'admission',
     seed: 1633,
     theme: 'planned',
-    world: patched({ file: 'membership/unconfirmed-members.ts', find: 'this.toAsk.push(id);', replace: '' }),
+    world: patched({ file: 'membership/gossip-membership.ts', find: 'this.toAsk.push(id);', replace: '' }),
   },
   {
     name: 'keeps dead members in the ring',

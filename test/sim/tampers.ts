@@ -1,5 +1,5 @@
 import type { Snapshot } from '../../src/limits/bucket/snapshot.js';
-import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot } from '../../src/state/client.js';
 import type { MemberRecord } from '../../src/protocol/messages.js';
 import { decodeClients, encodeClients } from '../../src/state/client-format.js';
 import { NO_CLIENTS } from '../support/wire.js';

@@ -1,4 +1,4 @@
-import type { Clock, Timers } from '../../src/lib/clock.js';
+import type { Clock, Timers } from '../../src/lib/system.js';
 import type { EventQueue } from './event-queue.js';
 import { runIn, type Process } from './process.js';
 

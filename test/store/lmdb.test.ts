@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as lmdb from 'lmdb';
 import type { RootDatabase } from 'lmdb';
 import { type LastingClient, type Store, StoreError } from '../../src/store/store.js';
-import type { Log } from '../../src/lib/log.js';
+import type { Log } from '../../src/lib/system.js';
 import { LmdbFile } from '../../src/store/lmdb-file.js';
 import { LmdbStore } from '../../src/store/lmdb.js';
 import { decodeClients, encodeClients } from '../../src/state/client-format.js';

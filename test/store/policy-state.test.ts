@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { Log } from '../../src/lib/log.js';
+import type { Log } from '../../src/lib/system.js';
 import { change, NO_DOCUMENT, tierKey } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import { PolicyStateFile, readPolicyState, type PolicyState } from '../../src/store/policy-state.js';

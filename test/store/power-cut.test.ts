@@ -1,11 +1,10 @@
 import { expect } from 'chai';
 import { join } from 'node:path';
-import type { Log } from '../../src/lib/log.js';
+import { type Log, systemClock } from '../../src/lib/system.js';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import { LmdbStore } from '../../src/store/lmdb.js';
 import { PolicyStateFile, readPolicyState } from '../../src/store/policy-state.js';
-import { systemClock } from '../../src/lib/system.js';
 import { mountDisk, type Disk } from '../support/power-cut.js';
 import { need } from '../support/programs.js';
 import { owing, readAll } from '../support/stored.js';

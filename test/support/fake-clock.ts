@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/lib/clock.js';
+import type { Clock } from '../../src/lib/system.js';
 
 /** A clock that only the test moves, backwards too. */
 export interface FakeClock extends Clock {

@@ -1,5 +1,5 @@
 import { GossipMembership } from '../../src/membership/gossip-membership.js';
-import type { Clock } from '../../src/lib/clock.js';
+import type { Clock } from '../../src/lib/system.js';
 
 /** The membership of `a:1`, which knows no other member and has not joined yet. */
 export function loneMembership(clock: Clock): GossipMembership {

@@ -2,7 +2,7 @@ import { sourceOf } from '../../src/lib/space-saving.js';
 import { RANKINGS } from '../../src/limits/top-clients.js';
 import fc from 'fast-check';
 import { encodeClients } from '../../src/state/client-format.js';
-import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot, RecentSnapshot, ReservationSnapshot } from '../../src/state/client.js';
 import type {
   CheckResult,
   DecidedByPeer,
@@ -95,7 +95,7 @@ const members: fc.Arbitrary<MemberRecord> = fc.record({
     nodeIds.map((id) => `https://${id}`),
   ),
   silentMs: counts,
-  doubted: fc.boolean(),
+  suspected: fc.boolean(),
 });
 const memberLists = fc.array(members, { maxLength: 5 });
 export const senders: fc.Arbitrary<Sender> = fc.record({

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { decodeClients } from '../../src/state/client-format.js';
-import type { ClientSnapshot } from '../../src/state/client-snapshot.js';
+import type { ClientSnapshot } from '../../src/state/client.js';
 import type { Envelope, MemberRecord, PeerAnswer, PeerMessage, PolicyEntries } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import { createCheck, type Check } from '../../src/limits/decide/check.js';

@@ -1,6 +1,6 @@
 import cluster, { type Worker } from 'node:cluster';
 import type { Socket } from 'node:net';
-import type { Log } from '../../lib/log.js';
+import type { Log } from '../../lib/system.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { Settings } from '../settings/setting-table.js';
 import { Backoff } from './backoff.js';

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { NO_PEER_ANSWERS } from '../../lib/log.js';
+import { NO_PEER_ANSWERS } from '../../lib/system.js';
 import { LineSink } from '../../app/line-sink.js';
 import { isPretty as isPrettyLog, prettyLine } from '../../app/log.js';
 import { flag, SETTINGS, type Settings } from '../../app/settings/setting-table.js';

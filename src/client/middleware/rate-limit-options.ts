@@ -1,9 +1,8 @@
 import type { Decision } from '../../limits/decide/decision.js';
 import { parseDuration, warningOnWindow } from '../../limits/duration.js';
 import type { AcquireOptions, Limiter, OnUnavailable } from '../../limits/request/limiter.js';
-import { badValue, noSuchOption } from '../../lib/mistake.js';
+import { badValue, noSuchOption, isWhole } from '../../lib/mistake.js';
 import type { LimitRequest } from '../../limits/request/request.js';
-import { isWhole } from '../../lib/whole.js';
 import { MAX_COST, MAX_LIMIT, MAX_WINDOW_MS } from '../../limits/bucket/rule.js';
 import { HEADER_STYLES, type HeaderStyle } from './limit-headers.js';
 import type { LoadWatch } from '../load-watch.js';

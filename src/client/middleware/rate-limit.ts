@@ -1,5 +1,5 @@
 import { CLOSED_RETRY_MS, decisionBy, isClosed, type Decision, type Origin } from '../../limits/decide/decision.js';
-import { BoundedMap } from '../../lib/bounded-map.js';
+import { BoundedMap } from '../bounded-map.js';
 import { TokenringError } from '../../lib/error.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
 import { seconds } from '../../limits/request/rate-limit-headers.js';

@@ -1,6 +1,6 @@
 import { md5 } from '../../limits/ring/md5.js';
 import { inTurns } from '../../lib/turns.js';
-import type { Timers } from '../../lib/clock.js';
+import type { Timers } from '../../lib/system.js';
 import { growing, makeRing, POINTS, ringChecksum, type NodeId, type Ring } from '../../limits/ring/ring.js';
 import type { ClusterView } from './answers.js';
 

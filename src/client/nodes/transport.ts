@@ -1,4 +1,4 @@
-import { isUnconnected } from '../../lib/unconnected.js';
+import { isUnconnected } from '../../lib/error.js';
 import type { Time } from '../runtime.js';
 
 /** A request of the API. */

@@ -1,5 +1,5 @@
 import { MAX_UNIT_BYTES } from '../client-id.js';
-import { charCodeAt } from '../../lib/char-code-at.js';
+import { charCodeAt } from '../../lib/text.js';
 
 /**
  * A client's name with its hash. The hash is computed once, where the name enters the node, and is passed on with the

@@ -1,4 +1,4 @@
-import { charCodeAt } from '../../lib/char-code-at.js';
+import { charCodeAt } from '../../lib/text.js';
 
 /**
  * The 32-bit FNV-1a hash (Fowler, Noll and Vo) of the UTF-16 code units of a text, as int32. Anyone can find texts of one

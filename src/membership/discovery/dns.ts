@@ -1,8 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock, Log } from '../../lib/system.js';
 import type { Discovery } from '../discovery.js';
-import type { Log } from '../../lib/log.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 
 export interface DnsAddress {

@@ -1,6 +1,6 @@
 import type { TlsOptions } from 'node:tls';
 import { Pool } from 'undici';
-import { EtcdError, isUnavailable, isUndone, NO_AUTH, parseJson, readAnswer, UNAUTHENTICATED } from './etcd-error.js';
+import { EtcdError, isUnavailable, isUndone, NO_AUTH, parsed, readAnswer, UNAUTHENTICATED } from './etcd-wire.js';
 
 export interface EtcdClientOptions {
   /** At least one `http://host:port` or `https://host:port`. If one does not answer, the client uses the next. */
@@ -117,7 +117,7 @@ export class EtcdClient {
     for await (const chunk of response.body as AsyncIterable<string>) {
       rest += chunk;
       for (let end = rest.indexOf('\n'); end >= 0; end = rest.indexOf('\n')) {
-        line(parseJson(rest.slice(0, end)));
+        line(parsed(rest.slice(0, end)));
         rest = rest.slice(end + 1);
       }
       if (rest.length > MAX_LINE_BYTES) throw new Error('a line of the stream is too long');

@@ -2,7 +2,7 @@ import { promisify } from 'node:util';
 import { gunzipSync, gzip } from 'node:zlib';
 import type { StoredPolicies } from '../registry.js';
 import { NO_DOCUMENT, type PolicyDocument } from '../../policy/policy-document.js';
-import { readWritten, writtenOf } from '../../policy/policy-text.js';
+import { readWritten, writtenOf } from '../../policy/policy-file.js';
 import type { KeyValue } from './etcd-wire.js';
 
 /**

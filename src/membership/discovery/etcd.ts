@@ -11,9 +11,19 @@ import type {
   WriteResult,
 } from '../registry.js';
 import { EtcdClient, type EtcdClientOptions } from './etcd-client.js';
-import { EtcdError, isUndone, NOT_FOUND } from './etcd-error.js';
+import {
+  EtcdError,
+  isUndone,
+  NOT_FOUND,
+  base64,
+  decodeEntry,
+  encodeEntry,
+  idOf,
+  keysOf,
+  type Keys,
+  type KeyValue,
+} from './etcd-wire.js';
 import { decodePolicies, encodeDocument, MAX_DOCUMENT_BYTES } from './etcd-policies.js';
-import { base64, decodeEntry, encodeEntry, idOf, keysOf, type Keys, type KeyValue } from './etcd-wire.js';
 
 export interface EtcdRegistryOptions extends EtcdClientOptions {
   /** Prefix of all keys. */

@@ -1,5 +1,5 @@
 import { TokenringError } from '../../lib/error.js';
-import type { Clock, Timers } from '../../lib/clock.js';
+import type { Clock, Timers } from '../../lib/system.js';
 import { Turns, type Steps } from '../../lib/turns.js';
 import type { BatchDecider, BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { TopClients } from '../../limits/top-clients.js';

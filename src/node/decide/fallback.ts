@@ -1,4 +1,4 @@
-import type { Clock } from '../../lib/clock.js';
+import type { Clock } from '../../lib/system.js';
 import type { BatchItem } from '../../limits/decide/check-batch.js';
 import type { Check, OnUnavailable } from '../../limits/decide/check.js';
 import { canPass, decide, statsWith, type Verdict } from '../../limits/decide/decide.js';

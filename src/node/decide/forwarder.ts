@@ -3,7 +3,7 @@ import type { NodeId } from '../../limits/ring/ring.js';
 import type { Membership } from '../../membership/membership.js';
 import type { CheckResult, DecidedByPeer, PeerMessage, Ask } from '../../protocol/messages.js';
 import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
-import type { Clock, Timers } from '../../lib/clock.js';
+import type { Clock, Timers } from '../../lib/system.js';
 import type { Router } from '../../membership/route.js';
 
 /** A peer that has not answered by then is asked again, under the same message id. */

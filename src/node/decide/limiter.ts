@@ -1,5 +1,5 @@
 import { TokenringError } from '../../lib/error.js';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock } from '../../lib/system.js';
 import { advance, remaining, resetMs } from '../../limits/bucket/bucket.js';
 import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { Origin } from '../../limits/decide/decision.js';

@@ -1,4 +1,4 @@
-import type { Clock } from '../../lib/clock.js';
+import type { Clock } from '../../lib/system.js';
 import { CheckBatch, type BatchItem } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/check.js';
 import { waitingChecksBytes } from '../../limits/heap-bytes.js';

@@ -1,14 +1,13 @@
-import type { Clock, Timers } from '../../lib/clock.js';
+import type { Clock, Timers } from '../../lib/system.js';
 import { decide } from '../../limits/decide/decide.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { callOwner, type OwnerCall } from '../../membership/call-owner.js';
+import { callOwner, type OwnerCall, type Router } from '../../membership/route.js';
 import type { Settled, Ask } from '../../protocol/messages.js';
 import type { Acknowledger } from '../../replication/acknowledger.js';
 import type { Replicator } from '../../replication/replicator.js';
 import type { BucketTable } from '../../state/bucket-table.js';
 import type { Reservations } from '../../state/reservations.js';
 import type { DecisionGate } from './decision-gate.js';
-import type { Router } from '../../membership/route.js';
 
 const UNAVAILABLE: Settled = { kind: 'unavailable' };
 

@@ -4,8 +4,7 @@ import type { BucketTable } from '../../state/bucket-table.js';
 import type { Copies, CopyBatch } from '../../state/copies.js';
 import type { Membership } from '../../membership/membership.js';
 import type { Ask } from '../../protocol/messages.js';
-import type { Clock, Timers } from '../../lib/clock.js';
-import type { Log } from '../../lib/log.js';
+import type { Clock, Timers, Log } from '../../lib/system.js';
 import type { WriteBehind } from './write-behind.js';
 
 /** Clients in one message. */

@@ -2,7 +2,7 @@ import type { Ring } from '../../limits/ring/ring.js';
 import type { Membership } from '../../membership/membership.js';
 import type { BucketTable, Client } from '../../state/bucket-table.js';
 import { TableWalk } from '../../state/table-walk.js';
-import type { Timers } from '../../lib/clock.js';
+import type { Timers } from '../../lib/system.js';
 
 /**
  * Finds clients in the table that must be written to the store, in steps.

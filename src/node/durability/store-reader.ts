@@ -1,9 +1,8 @@
 import type { NodeId } from '../../limits/ring/ring.js';
 import { MARK, type BucketTable } from '../../state/bucket-table.js';
 import type { Copies } from '../../state/copies.js';
-import type { ClientSnapshot } from '../../state/client-snapshot.js';
-import type { Clock, Timers } from '../../lib/clock.js';
-import type { Log } from '../../lib/log.js';
+import type { ClientSnapshot } from '../../state/client.js';
+import type { Clock, Timers, Log } from '../../lib/system.js';
 import type { Store, StoreResult } from '../../store/store.js';
 
 /** Pause after a failure before the store is asked again. */

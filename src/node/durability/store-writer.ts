@@ -2,7 +2,7 @@ import { toLastingState } from '../../limits/bucket/snapshot.js';
 import type { Ring } from '../../limits/ring/ring.js';
 import type { BucketTable } from '../../state/bucket-table.js';
 import type { Membership } from '../../membership/membership.js';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock } from '../../lib/system.js';
 import type { LastingClient, Store, StoreResult } from '../../store/store.js';
 import type { UnwrittenClients } from './unwritten-clients.js';
 

@@ -1,6 +1,5 @@
 import { MARK, type BucketTable, type Client } from '../../state/bucket-table.js';
-import type { Clock } from '../../lib/clock.js';
-import type { Log } from '../../lib/log.js';
+import type { Clock, Log } from '../../lib/system.js';
 
 /** Removals that may wait; above this bound the oldest are dropped. */
 const MAX_FORGOTTEN = 10_000;

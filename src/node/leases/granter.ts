@@ -8,7 +8,7 @@ import type { BucketTable } from '../../state/bucket-table.js';
 import { LEASE_MS } from './holder.js';
 import type { Membership } from '../../membership/membership.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest } from '../../protocol/messages.js';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock } from '../../lib/system.js';
 import type { Replicator } from '../../replication/replicator.js';
 import type { Reservations } from '../../state/reservations.js';
 

@@ -5,7 +5,7 @@ import type { NodeId } from '../../limits/ring/ring.js';
 import { MAX_LIMIT } from '../../limits/bucket/rule.js';
 import type { LeaseGrant, LeaseReturn, LeaseRequest, Ask } from '../../protocol/messages.js';
 import { BatchingQueue, type Batch } from '../../lib/batching-queue.js';
-import type { Clock, Timers } from '../../lib/clock.js';
+import type { Clock, Timers } from '../../lib/system.js';
 import { HotClients } from './hot-clients.js';
 import type { Router } from '../../membership/route.js';
 

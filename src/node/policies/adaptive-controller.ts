@@ -4,7 +4,7 @@ import type { Policy } from '../../policy/policy.js';
 import type { Rule } from '../../limits/bucket/rule.js';
 import type { Membership } from '../../membership/membership.js';
 import type { Factors, Ask } from '../../protocol/messages.js';
-import type { Clock } from '../../lib/clock.js';
+import type { Clock } from '../../lib/system.js';
 import type { Router } from '../../membership/route.js';
 
 /** Time between two steps of the controller. */

@@ -1,6 +1,5 @@
 import type { Ask, PeerAnswer, PeerMessage } from '../../protocol/messages.js';
-import type { Log } from '../../lib/log.js';
-import type { Timers } from '../../lib/clock.js';
+import type { Log, Timers } from '../../lib/system.js';
 import { assembling, preparing, withEntries, type PolicyDocument } from '../../policy/policy-document.js';
 import { MAX_PART_BYTES, sumOfBytes, type Entry, type Part } from '../../policy/policy-entry.js';
 import type { NodeId } from '../../limits/ring/ring.js';

@@ -1,6 +1,6 @@
 import { inTurns, type Steps } from '../../lib/turns.js';
 import type { PolicyDocument } from '../../policy/policy-document.js';
-import type { Timers } from '../../lib/clock.js';
+import type { Timers } from '../../lib/system.js';
 import type { ActivePolicies } from '../../policy/active-policies.js';
 
 /** Changes the document in force, one change after the other. A change of a large document takes several turns. */

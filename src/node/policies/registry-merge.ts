@@ -2,8 +2,7 @@ import { merge, NO_DOCUMENT, overwrittenKeys, type PolicyDocument } from '../../
 import { finish } from '../../lib/turns.js';
 import type { RegistryPolicyStore, KnownPolicies } from '../../membership/registry-policy-store.js';
 import type { Written } from '../../protocol/messages.js';
-import type { Clock, Timers } from '../../lib/clock.js';
-import type { Log } from '../../lib/log.js';
+import type { Clock, Timers, Log } from '../../lib/system.js';
 import type { ActivePolicies } from '../../policy/active-policies.js';
 import { reportOverwritten } from './report-overwritten.js';
 

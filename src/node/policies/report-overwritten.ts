@@ -1,4 +1,4 @@
-import type { Log } from '../../lib/log.js';
+import type { Log } from '../../lib/system.js';
 import type { ActivePolicies, Overwritten } from '../../policy/active-policies.js';
 
 /** Keys that one log line names; the audit log names all. */

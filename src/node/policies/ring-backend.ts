@@ -11,7 +11,7 @@ import {
   type PolicyDocument,
 } from '../../policy/policy-document.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import { callOwner, type OwnerCall } from '../../membership/call-owner.js';
+import { callOwner, type OwnerCall, type Router } from '../../membership/route.js';
 import { MAX_PART_BYTES, sumOfBytes } from '../../policy/policy-entry.js';
 import type { Steps } from '../../lib/turns.js';
 import type { PeerMessage, RingWritten } from '../../protocol/messages.js';
@@ -19,7 +19,6 @@ import { PolicyAntiEntropy, type PolicyAntiEntropyDeps, type Reconciled } from '
 import type { PolicyBackend, PolicyBackendOptions } from './policy-backend.js';
 import { DocumentChanges } from './document-changes.js';
 import { EntryParts } from './entry-parts.js';
-import type { Router } from '../../membership/route.js';
 
 /** The owner of this ring key accepts all writes, so that one of two concurrent writes sees the other. */
 const WRITES = 'policies';

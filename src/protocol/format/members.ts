@@ -33,11 +33,11 @@ const url = mapped<string, string>(
   },
 );
 
-/** A state and whether the member is doubted, as one number from 0 to 7. */
-const state = mapped<Pick<MemberRecord, 'state' | 'doubted'>, number>(
+/** A state and whether the member is suspected, as one number from 0 to 7. */
+const state = mapped<Pick<MemberRecord, 'state' | 'suspected'>, number>(
   whole(0, 2 * STATES.length - 1, 'state'),
-  ({ state, doubted }) => STATES.indexOf(state) + (doubted ? STATES.length : 0),
-  (number) => ({ state: STATES[number % STATES.length]!, doubted: number >= STATES.length }),
+  ({ state, suspected }) => STATES.indexOf(state) + (suspected ? STATES.length : 0),
+  (number) => ({ state: STATES[number % STATES.length]!, suspected: number >= STATES.length }),
 );
 const id = nodeId('member');
 const version = word('version');
@@ -57,8 +57,8 @@ const memberWithoutBeat: Codec<Member> = {
   read(from) {
     const memberId = id.read(from);
     const incarnation = count.read(from);
-    const { state: declared, doubted } = state.read(from);
-    return { id: memberId, incarnation, state: declared, doubted, version: version.read(from), url: url.read(from) };
+    const { state: declared, suspected } = state.read(from);
+    return { id: memberId, incarnation, state: declared, suspected, version: version.read(from), url: url.read(from) };
   },
 };
 
@@ -71,10 +71,10 @@ export const member: Codec<MemberRecord> = {
   read: (from) => withBeat(memberWithoutBeat.read(from), from),
 };
 
-function withBeat({ id, incarnation, state, version, url, doubted }: Member, from: ByteReader): MemberRecord {
+function withBeat({ id, incarnation, state, version, url, suspected }: Member, from: ByteReader): MemberRecord {
   const beat = count.read(from);
   const silentMs = count.read(from);
-  return { id, incarnation, state, beat, version, url, silentMs, doubted };
+  return { id, incarnation, state, beat, version, url, silentMs, suspected };
 }
 
 export const members = list(member, MAX_MEMBERS, 'members');

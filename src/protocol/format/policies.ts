@@ -39,7 +39,7 @@ const change: Codec<Change> = {
   },
   read(from) {
     const key = from.text(1, MAX_ENTRY_BYTES, 'key of an entry');
-    const value = parseJson(from.text(1, MAX_ENTRY_BYTES, 'value of an entry'));
+    const value = wellFormedJson(from.text(1, MAX_ENTRY_BYTES, 'value of an entry'));
     if (!isEntry(key, value))
       throw malformed('entry', 'a policy, a tier, a list, limits, rules or a default that is valid');
     return [key, value as EntryValue | null];
@@ -47,7 +47,7 @@ const change: Codec<Change> = {
 };
 
 /** All its strings are well-formed Unicode, so ids that differ here also differ elsewhere. */
-function parseJson(json: string): unknown {
+function wellFormedJson(json: string): unknown {
   try {
     // A lone surrogate can only arrive as an escape. JSON.stringify makes no such escape from a well-formed string.
     return /\\ud/i.test(json) ? JSON.parse(json, refuseIllFormed) : JSON.parse(json);

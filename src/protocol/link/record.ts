@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { charCodeAt } from '../../lib/char-code-at.js';
+import { charCodeAt } from '../../lib/text.js';
 
 /*
  * A connection carries a stream of bytes each way in records, as TLS does:

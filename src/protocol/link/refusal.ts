@@ -1,7 +1,7 @@
 import type { ByteWriter } from '../../lib/byte-writer.js';
 import { WIRE_VERSION } from '../format/messages.js';
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Log } from '../../lib/log.js';
+import type { Log } from '../../lib/system.js';
 
 /**
  * The reasons why this node's peer listener refuses a request, a message, or a connection. Each has a stable code, an

@@ -2,10 +2,10 @@ import { createServer, type IncomingMessage, type Server, type ServerOptions, ty
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { LRUCache } from 'lru-cache';
 import type { Envelope, PeerAnswer, PeerMessage } from '../messages.js';
 import type { NodeId } from '../../limits/ring/ring.js';
-import type { Log } from '../../lib/log.js';
-import { BoundedMap } from '../../lib/bounded-map.js';
+import type { Log } from '../../lib/system.js';
 import { decodeMessage, writeAnswer } from '../format/messages.js';
 import { malformed, MalformedMessage } from '../../lib/byte-reader.js';
 import type { PeerCounters, RefusalReason } from './counters.js';
@@ -84,7 +84,7 @@ export class PeerServer {
   private readonly unauthenticated: UnauthenticatedConnections;
   private readonly sockets = new Set<Socket>();
   /** Addresses from which members have come, the latest last. */
-  private readonly known: BoundedMap<string, true>;
+  private readonly known: LRUCache<string, true>;
   private closing = false;
   private heldBytes = 0;
 
@@ -108,7 +108,7 @@ export class PeerServer {
     this.maxLinks = maxLinks;
     this.idleMs = idleMs;
     this.mismatches = new MismatchLog(parts.identity.cluster, parts.log);
-    this.known = new BoundedMap<string, true>(maxLinks);
+    this.known = new LRUCache<string, true>({ max: maxLinks });
     this.unauthenticated = new UnauthenticatedConnections({
       max: maxStrangers,
       maxBytes: options.tls === undefined ? MAX_STRANGER_BYTES : MAX_TLS_STRANGER_BYTES,

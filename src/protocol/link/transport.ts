@@ -1,5 +1,5 @@
 import type { Envelope, PeerAnswer, PeerMessage, PeerResult, PeerTransport } from '../messages.js';
-import type { Log } from '../../lib/log.js';
+import type { Log } from '../../lib/system.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { decodeAnswer, writeMessage } from '../format/messages.js';
 import { Connector, broken, failureOf } from './connect.js';

@@ -1,4 +1,4 @@
-import { charCodeAt } from '../../lib/char-code-at.js';
+import { charCodeAt } from '../../lib/text.js';
 import { isUtf8 } from 'node:buffer';
 import { TokenringError } from '../../lib/error.js';
 

@@ -1,4 +1,4 @@
-import type { Log } from '../../../lib/log.js';
+import type { Log } from '../../../lib/system.js';
 
 /** Something that happened to this node, for people who watch it. */
 export interface NodeEvent {

@@ -1,4 +1,4 @@
-import { asciiJson } from '../../../lib/ascii-json.js';
+import { asciiJson } from '../../../lib/text.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../../lib/byte-writer.js';
 import type { Steps } from '../../../lib/turns.js';
 import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';

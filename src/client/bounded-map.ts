@@ -1,4 +1,7 @@
-/** A map that drops the entry which was set first when it would hold more than `max`. */
+/**
+ * A map that drops the entry which was set first when it would hold more than `max`. Nodes use lru-cache; the SDK brings
+ * no package along.
+ */
 export class BoundedMap<K, V> extends Map<K, V> {
   readonly #max: number;
 
