@@ -97,9 +97,9 @@ function createTracing(api: typeof Api, tracer: Tracer, { self, clientIds }: Tra
     return spans;
   }
 
-  function end(span: Span, { error, origin, allowed }: BatchItem): void {
+  function end(span: Span, { error, provenance, allowed }: BatchItem): void {
     if (error === undefined) {
-      span.setAttributes(attributesOf(origin!.source, origin!.owner, outcomeOf(allowed)));
+      span.setAttributes(attributesOf(provenance!.source, provenance!.owner, outcomeOf(allowed)));
     } else {
       const { code } = error;
       span.setAttribute('error.type', code).setStatus({ code: api.SpanStatusCode.ERROR, message: code });

@@ -12,7 +12,7 @@ export interface Batch<Item> {
 }
 
 /** What waits for one destination, and what is under way there. */
-interface Lane<Item> {
+interface Destination<Item> {
   readonly to: string;
   waiting: Item[];
   inFlight: Batch<Item>[];
@@ -31,7 +31,7 @@ interface Lane<Item> {
  * The replicator's outbox is another thing: it sends each client once in an interval, as it is by then.
  */
 export class BatchingQueue<Item> {
-  private readonly lanes = new Map<string, Lane<Item>>();
+  private readonly lanes = new Map<string, Destination<Item>>();
   private readonly clock: Pick<Clock, 'nowMs'>;
   private readonly timers: Pick<Timers, 'soon'>;
   private readonly send: (batch: Batch<Item>) => void;
@@ -171,13 +171,13 @@ export class BatchingQueue<Item> {
     return all;
   }
 
-  private laneOf(to: string): Lane<Item> {
+  private laneOf(to: string): Destination<Item> {
     let lane = this.lanes.get(to);
     if (lane === undefined) this.lanes.set(to, (lane = { to, waiting: [], inFlight: [], sendsSoon: false }));
     return lane;
   }
 
-  private dispatch(lane: Lane<Item>): void {
+  private dispatch(lane: Destination<Item>): void {
     while (this.maySend(lane)) {
       const items = this.take(lane);
       if (items.length === 0) continue;
@@ -190,7 +190,7 @@ export class BatchingQueue<Item> {
     this.dropIfEmpty(lane);
   }
 
-  private maySend({ waiting, inFlight }: Lane<Item>): boolean {
+  private maySend({ waiting, inFlight }: Destination<Item>): boolean {
     if (waiting.length === 0 || inFlight.length >= this.maxInFlight) return false;
     return (
       !this.coalesces ||
@@ -199,7 +199,7 @@ export class BatchingQueue<Item> {
   }
 
   /** Takes as many items as one batch may hold. */
-  private take(lane: Lane<Item>): Item[] {
+  private take(lane: Destination<Item>): Item[] {
     const { waiting } = lane;
     const items: Item[] = [];
     let size = 0;
@@ -216,7 +216,7 @@ export class BatchingQueue<Item> {
     return items;
   }
 
-  private dropIfEmpty(lane: Lane<Item>): void {
+  private dropIfEmpty(lane: Destination<Item>): void {
     const isEmpty = lane.waiting.length === 0 && lane.inFlight.length === 0;
     if (isEmpty && this.lanes.get(lane.to) === lane) this.lanes.delete(lane.to);
   }

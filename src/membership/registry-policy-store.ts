@@ -1,5 +1,5 @@
 import { NO_DOCUMENT, type PolicyDocument } from '../policy/policy-document.js';
-import type { Registry, StoredPolicies, StoreResult, RegistryHealth } from './registry.js';
+import type { Registry, StoredPolicies, PolicyWriteResult, RegistryHealth } from './registry.js';
 import type { WatchedView } from './watched-view.js';
 
 /** The stored policies, and the name of the registry that stores them. */
@@ -39,7 +39,7 @@ export class RegistryPolicyStore {
   }
 
   /** Replaces the document `inPlaceOf` by another one, which is the latest then. */
-  async store(document: PolicyDocument, inPlaceOf: KnownPolicies): Promise<StoreResult> {
+  async store(document: PolicyDocument, inPlaceOf: KnownPolicies): Promise<PolicyWriteResult> {
     const expected = { registry: inPlaceOf.registry, revision: inPlaceOf.stored.revision };
     const result = await this.registry.storePolicies(document, expected, this.timeoutMs);
     if (result.kind === 'failed') this.health.failed('policies', result.reason);

@@ -35,7 +35,7 @@ export type StoredPolicies =
   | { readonly kind: 'unreadable'; readonly revision: number; readonly reason: string };
 
 /** The result of writing a policy document. */
-export type StoreResult =
+export type PolicyWriteResult =
   | { readonly kind: 'written'; readonly revision: number }
   /** The stored document is not the expected one: nothing was written. */
   | { readonly kind: 'overtaken' }
@@ -106,7 +106,7 @@ export interface Registry {
     document: PolicyDocument,
     inPlaceOf: { readonly registry: string; readonly revision: number },
     timeoutMs: number,
-  ): Promise<StoreResult>;
+  ): Promise<PolicyWriteResult>;
   /** Reports all changes after a revision, until the returned function is called. */
   watch(after: number, listener: WatchListener): () => void;
 }

@@ -1,7 +1,7 @@
 import type { ClientDescription } from '../limits/request/description.js';
 import type { Denials } from '../limits/decide/denials.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import type { Limiter } from './decide/limiter.js';
+import type { CheckRouter } from './decide/limiter.js';
 import type { WriteBehind } from './durability/write-behind.js';
 import type { LeaseHolder } from './leases/holder.js';
 import type { Membership } from '../membership/membership.js';
@@ -23,7 +23,7 @@ export class ClientAdmin {
       readonly membership: Membership;
       readonly ask: Ask;
       readonly router: Router;
-      readonly limiter: Pick<Limiter, 'describe'>;
+      readonly limiter: Pick<CheckRouter, 'describe'>;
       readonly replicator: Pick<Replicator, 'flush'>;
       readonly table: BucketTable;
       readonly recent: RecentDecisions;

@@ -2,7 +2,7 @@ import type { ClientDescription } from '../limits/request/description.js';
 import { ClientAdmin } from './client-admin.js';
 import { CheckPipeline } from './decide/check-pipeline.js';
 import { DecisionGate } from './decide/decision-gate.js';
-import type { Limiter } from './decide/limiter.js';
+import type { CheckRouter } from './decide/limiter.js';
 import type { Settler } from './decide/settler.js';
 import { Donor } from '../replication/donor.js';
 import type { GroupLeave } from './leaver.js';
@@ -38,7 +38,7 @@ export class ClusterNode {
   /** Decides checks as policies want it; callers use this. */
   readonly checks: CheckPipeline;
   /** Decides checks under their rules alone. */
-  readonly limiter: Limiter;
+  readonly limiter: CheckRouter;
   /** Makes checks wait while this node may not decide, and no other does. */
   readonly gate = new DecisionGate();
   readonly membership: Membership;

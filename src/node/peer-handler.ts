@@ -3,7 +3,7 @@ import type { Donor } from '../replication/donor.js';
 import type { Replicator } from '../replication/replicator.js';
 import type { Copies } from '../state/copies.js';
 import type { LeaseGranter } from './leases/granter.js';
-import type { Limiter } from './decide/limiter.js';
+import type { CheckRouter } from './decide/limiter.js';
 import type { PeerChecks } from './decide/peer-checks.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from '../membership/membership.js';
@@ -31,7 +31,7 @@ export class PeerHandler {
     private readonly parts: {
       readonly clock: Clock;
       readonly membership: Membership;
-      readonly limiter: Pick<Limiter, 'describe'>;
+      readonly limiter: Pick<CheckRouter, 'describe'>;
       readonly peerChecks: PeerChecks;
       readonly leaseGranter: LeaseGranter;
       readonly donor: Donor;

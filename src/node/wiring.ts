@@ -4,10 +4,10 @@ import { denialBytes } from '../limits/heap-bytes.js';
 import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import { TopClients } from '../limits/top-clients.js';
-import type { OnUnavailable } from '../limits/decide/check.js';
+import type { FallbackMode } from '../limits/decide/check.js';
 import type { DecisionGate } from './decide/decision-gate.js';
 import { Fallback } from './decide/fallback.js';
-import { Limiter } from './decide/limiter.js';
+import { CheckRouter } from './decide/limiter.js';
 import { Owner } from './decide/owner.js';
 import { PeerChecks } from './decide/peer-checks.js';
 import { Settler } from './decide/settler.js';
@@ -97,7 +97,7 @@ export interface ClusterNodeOptions {
   readonly suspectAfterMs: number;
   /** Without a registry: about how many members this node exchanges heartbeats with, even, at least 2. Default 8. */
   readonly neighbours?: number | undefined;
-  readonly onUnavailable: OnUnavailable;
+  readonly onUnavailable: FallbackMode;
   /** Forwards of one client within 250 ms after which this node asks for a lease. Default 32. */
   readonly leaseAfter?: number;
   /**
@@ -201,7 +201,7 @@ export function wireBuckets(
 
 /** The parts that decide checks, on this node or by asking another one. */
 export interface DecisionParts {
-  readonly limiter: Limiter;
+  readonly limiter: CheckRouter;
   readonly peerChecks: PeerChecks;
   readonly forwarder: Forwarder;
   readonly leaseHolder: LeaseHolder;
@@ -263,7 +263,7 @@ export function wireDecisions(
     topClients,
   });
   const peerChecks = new PeerChecks({ clock, membership, gate, owner, detectPause, maxWaitingBytes });
-  const limiter = new Limiter({
+  const limiter = new CheckRouter({
     clock,
     table,
     membership,

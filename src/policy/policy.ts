@@ -1,4 +1,4 @@
-import type { OnUnavailable } from '../limits/decide/check.js';
+import type { FallbackMode } from '../limits/decide/check.js';
 import { parseDuration } from '../limits/duration.js';
 import { ruleOf, type Algorithm, type Rule } from '../limits/bucket/rule.js';
 import type { EnvoyDomain } from './envoy-table.js';
@@ -17,7 +17,7 @@ export type LimitsText = LimitText | { readonly limits: readonly LimitText[] };
 
 /** A policy as people write it, with limits or with limits for each tier. */
 export type PolicyText = (LimitsText | TiersText) & {
-  readonly onUnavailable?: OnUnavailable;
+  readonly onUnavailable?: FallbackMode;
   readonly durability?: 'async' | 'replicated';
   readonly shadow?: boolean;
   readonly adaptive?: AdaptiveText;
@@ -50,7 +50,7 @@ export interface Policy {
   /** Whether the policy is evaluated but not enforced. */
   readonly shadow: boolean;
   /** Overrides the setting of the node, if present. */
-  readonly onUnavailable: OnUnavailable | undefined;
+  readonly onUnavailable: FallbackMode | undefined;
   /** Whether a check is answered only after a replica has acknowledged its copy. */
   readonly replicated: boolean;
   readonly adaptive: AdaptiveText | undefined;

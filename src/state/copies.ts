@@ -3,7 +3,7 @@ import { addBucket, advance, Buckets, isEmpty, type Bucket } from '../limits/buc
 import { ruleOf } from '../limits/bucket/rule.js';
 import { mergeCopy, mergeSnapshots, toSnapshots, type Snapshot } from '../limits/bucket/snapshot.js';
 import { verdictOf } from '../limits/decide/decide.js';
-import { decisionBy, type Origin } from '../limits/decide/decision.js';
+import { decisionBy, type Provenance } from '../limits/decide/decision.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import type { Clock } from '../lib/system.js';
 import type { BucketTable, Client } from './bucket-table.js';
@@ -38,8 +38,8 @@ export class Copies {
   readonly table: BucketTable;
   readonly recent: RecentDecisions;
   readonly reservations: Reservations;
-  private readonly origin: Origin;
-  private readonly actingOrigin: Origin;
+  private readonly provenance: Provenance;
+  private readonly actingProvenance: Provenance;
   /** The bucket that is being merged. */
   private readonly copy = addBucket(new Buckets(), ruleOf('token-bucket', 1, 1, 1, undefined), 0) as TokenBucket;
 
@@ -54,8 +54,8 @@ export class Copies {
     this.table = parts.table;
     this.recent = parts.recent;
     this.reservations = parts.reservations;
-    this.origin = { owner: parts.self, source: 'owner', degraded: false };
-    this.actingOrigin = { owner: parts.self, source: 'owner', degraded: true };
+    this.provenance = { owner: parts.self, source: 'owner', degraded: false };
+    this.actingProvenance = { owner: parts.self, source: 'owner', degraded: true };
   }
 
   createBatch(): CopyBatch {
@@ -138,7 +138,7 @@ export class Copies {
         const requestId = index < 0 ? id : batchItemId(id, index);
         client.hasStoredDecisions = true;
         if (this.recent.get(client.id, requestId) === undefined) {
-          const by = degraded ? this.actingOrigin : this.origin;
+          const by = degraded ? this.actingProvenance : this.provenance;
           this.recent.add(client.id, requestId, decisionBy(by, verdict, verdict.limits), ageMs);
         }
       }

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { CheckBatch } from '../../src/limits/decide/check-batch.js';
-import type { Check, OnUnavailable } from '../../src/limits/decide/check.js';
+import type { Check, FallbackMode } from '../../src/limits/decide/check.js';
 import { Fallback } from '../../src/node/decide/fallback.js';
 import type { Membership } from '../../src/membership/membership.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
@@ -11,7 +11,7 @@ import { TopClients } from '../../src/limits/top-clients.js';
 
 const OTHERS = ['b:1', 'c:1', 'd:1'];
 
-function createSetup(onUnavailable: OnUnavailable, others = OTHERS) {
+function createSetup(onUnavailable: FallbackMode, others = OTHERS) {
   const clock = createFakeClock(1_000);
   const membership = { self: () => ({ id: 'a:1' }), others: () => others } as unknown as Membership;
   const topClients = new TopClients(1);

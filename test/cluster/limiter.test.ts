@@ -7,7 +7,7 @@ import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import type { LeaseHolder } from '../../src/node/leases/holder.js';
 import { DecisionGate } from '../../src/node/decide/decision-gate.js';
-import { Limiter } from '../../src/node/decide/limiter.js';
+import { CheckRouter } from '../../src/node/decide/limiter.js';
 import { Owner } from '../../src/node/decide/owner.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Replicator } from '../../src/replication/replicator.js';
@@ -27,7 +27,7 @@ const unused = (name: string) =>
 interface Lone {
   readonly clock: FakeClock;
   readonly table: BucketTable;
-  readonly limiter: Limiter;
+  readonly limiter: CheckRouter;
   readonly gate: DecisionGate;
   /** The clients of which copies are to be sent, each time anew. */
   readonly changed: readonly string[];
@@ -48,7 +48,7 @@ function createLone(): Lone {
   let checks = 0;
   const topClients = new TopClients(1);
   const gate = new DecisionGate();
-  const limiter = new Limiter({
+  const limiter = new CheckRouter({
     clock,
     table,
     membership,

@@ -3,7 +3,7 @@ import { CheckBatch, decideAlone } from '../../src/limits/decide/check-batch.js'
 import { Fallback } from '../../src/node/decide/fallback.js';
 import type { Envelope, PeerAnswer, Written, Ask } from '../../src/protocol/messages.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
-import { createCheck, type Check, type OnUnavailable } from '../../src/limits/decide/check.js';
+import { createCheck, type Check, type FallbackMode } from '../../src/limits/decide/check.js';
 import type { Decision } from '../../src/limits/decide/decision.js';
 import { change, NO_DOCUMENT, overrideKey, type PolicyDocument } from '../../src/policy/policy-document.js';
 import { policyKey, type EntryValue } from '../../src/policy/policy-entry.js';
@@ -392,7 +392,7 @@ describe('policies in a cluster', () => {
     const { membership } = world.node('a:1').cluster;
     const parts = { clock: { nowMs: () => 0 }, membership, topClients: new TopClients(1) };
     const fallback = new Fallback({ ...parts, onUnavailable: 'local', maxClients: 9, maxBytes: 1e6 });
-    const decide = (onUnavailable: OnUnavailable | undefined): Decision => {
+    const decide = (onUnavailable: FallbackMode | undefined): Decision => {
       const text = { limit: 9, window: '1h' };
       const policy = policyOf('api', onUnavailable === undefined ? text : { ...text, onUnavailable });
       const terms = { policy, listed: undefined };

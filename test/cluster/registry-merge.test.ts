@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { ActivePolicies } from '../../src/policy/active-policies.js';
 import { RegistryMerge } from '../../src/node/policies/registry-merge.js';
 import type { KnownPolicies } from '../../src/membership/registry-policy-store.js';
-import type { StoreResult } from '../../src/membership/registry.js';
+import type { PolicyWriteResult } from '../../src/membership/registry.js';
 import { change, NO_DOCUMENT, type PolicyDocument } from '../../src/policy/policy-document.js';
 import { policyKey } from '../../src/policy/policy-entry.js';
 import { createFakeClock } from '../support/fake-clock.js';
@@ -32,7 +32,7 @@ function createBench() {
     log,
     known: undefined as KnownPolicies | undefined,
     answers: true,
-    result: { kind: 'written', revision: 2 } as StoreResult,
+    result: { kind: 'written', revision: 2 } as PolicyWriteResult,
     writes: [] as PolicyDocument[],
     /** The registry has other policies now. */
     show(known: KnownPolicies): void {

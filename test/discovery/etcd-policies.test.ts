@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
-import type { StoredPolicies, StoreResult } from '../../src/membership/registry.js';
+import type { StoredPolicies, PolicyWriteResult } from '../../src/membership/registry.js';
 import {
   change,
   MAX_ENTRIES,
@@ -29,7 +29,7 @@ async function see(registry: EtcdRegistry): Promise<Seen> {
   return view;
 }
 
-async function storeAt(registry: EtcdRegistry, document: PolicyDocument, seen?: Seen): Promise<StoreResult> {
+async function storeAt(registry: EtcdRegistry, document: PolicyDocument, seen?: Seen): Promise<PolicyWriteResult> {
   const { registry: name, stored } = seen ?? (await see(registry));
   return registry.storePolicies(document, { registry: name, revision: stored.revision }, TIMEOUT_MS);
 }
@@ -240,7 +240,7 @@ describeWith('policies in a real etcd', 'etcd', function () {
         );
         return change(NO_DOCUMENT, changes, 'a:1');
       };
-      let result: StoreResult = { kind: 'overtaken' };
+      let result: PolicyWriteResult = { kind: 'overtaken' };
       for (let i = 0; i < 20 && result.kind !== 'failed'; i += 1) result = await storeAt(one, large(i));
       expect(result).to.include({ kind: 'failed', undone: false });
       expect(result.kind === 'failed' && result.reason).to.include('space exceeded');

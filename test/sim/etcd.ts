@@ -2,7 +2,7 @@ import type {
   Change,
   Failed,
   StoredPolicies,
-  StoreResult,
+  PolicyWriteResult,
   Registration,
   Registry,
   WatchListener,
@@ -154,7 +154,7 @@ export function createSimEtcd(queue: EventQueue, rate = 1): SimEtcd {
           return { kind: 'written' as const, revision: written };
         }),
       async storePolicies(document, inPlaceOf, timeoutMs) {
-        const result = await call(timeoutMs, (): StoreResult => {
+        const result = await call(timeoutMs, (): PolicyWriteResult => {
           if (inPlaceOf.registry !== name || inPlaceOf.revision !== stored.revision) return { kind: 'overtaken' };
           return { kind: 'written', revision: fileNext((at) => ({ kind: 'document', revision: at, document })) };
         });

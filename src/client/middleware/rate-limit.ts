@@ -1,4 +1,4 @@
-import { CLOSED_RETRY_MS, decisionBy, isClosed, type Decision, type Origin } from '../../limits/decide/decision.js';
+import { CLOSED_RETRY_MS, decisionBy, isClosed, type Decision, type Provenance } from '../../limits/decide/decision.js';
 import { BoundedMap } from '../bounded-map.js';
 import { TokenringError } from '../../lib/error.js';
 import { MAX_CLIENT_ID_BYTES } from '../../limits/client-id.js';
@@ -42,7 +42,7 @@ const unnamed = new WeakMap<object, number>();
 /** Bound of clients whose first denial is remembered. */
 const MAX_FIRST_DENIALS = 10_000;
 
-const NOBODY: Origin = { owner: '', source: 'fallback', degraded: true };
+const NOBODY: Provenance = { owner: '', source: 'fallback', degraded: true };
 
 /** The end of an answer that had not begun when its connection broke. */
 const BROKEN: End = { status: 500, isComplete: false };

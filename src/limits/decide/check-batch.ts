@@ -4,7 +4,7 @@ import type { TokenringError } from '../../lib/error.js';
 import type { TraceContext } from '../../lib/trace-context.js';
 import { createCheck, type Check, type CheckParams } from './check.js';
 import type { LimitStats, Verdict } from './decide.js';
-import { decisionBy, type Decision, type Origin } from './decision.js';
+import { decisionBy, type Decision, type Provenance } from './decision.js';
 
 const NO_BYTES = Buffer.alloc(0);
 const hash = new Int32Array(2);
@@ -25,7 +25,7 @@ export class BatchItem {
 
   error: TokenringError | undefined = undefined;
   /** Who decided. `undefined` without a decision; then the figures below have no meaning. */
-  origin: Origin | undefined = undefined;
+  provenance: Provenance | undefined = undefined;
   allowed = false;
   limit = 0;
   remaining = 0;
@@ -67,7 +67,7 @@ export class BatchItem {
 
   /** Whether there is a decision or an error. A later one replaces it. */
   get isAnswered(): boolean {
-    return this.origin !== undefined || this.error !== undefined;
+    return this.provenance !== undefined || this.error !== undefined;
   }
 
   get isObject(): boolean {
@@ -100,9 +100,9 @@ export class BatchItem {
   }
 
   /** Takes the decision. The verdict, which may be reused, is copied; the origin is kept. */
-  record({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: Verdict, origin: Origin): void {
+  record({ allowed, limit, remaining, retryAfterMs, resetMs, limits }: Verdict, origin: Provenance): void {
     this.error = undefined;
-    this.origin = origin;
+    this.provenance = origin;
     this.allowed = allowed;
     this.limit = limit;
     this.remaining = remaining;
@@ -114,14 +114,14 @@ export class BatchItem {
 
   fail(error: TokenringError): void {
     this.error = error;
-    this.origin = undefined;
+    this.provenance = undefined;
   }
 
   /** The decision as an object. @throws TokenringError if there is an error in its place */
   get decision(): Decision {
-    const { error, origin, extras } = this;
+    const { error, provenance, extras } = this;
     if (error !== undefined) throw error;
-    const decision = decisionBy(origin!, this, this.limits);
+    const decision = decisionBy(provenance!, this, this.limits);
     return extras === undefined ? decision : Object.assign(decision, extras);
   }
 

@@ -33,7 +33,7 @@ export interface Check extends ClientKey, CheckParams {
  * The way a node decides if neither the owner nor a successor answers: with an equal share of the limit (`local`), by
  * allowing all (`open`), or by denying all (`closed`).
  */
-export type OnUnavailable = 'local' | 'open' | 'closed';
+export type FallbackMode = 'local' | 'open' | 'closed';
 
 /** The part of a policy that matters beyond its rules. */
 interface PolicyTerms {
@@ -41,7 +41,7 @@ interface PolicyTerms {
   /** Whether the policy is evaluated but not enforced. */
   readonly shadow: boolean;
   /** Overrides the setting of the node, if present. */
-  readonly onUnavailable: OnUnavailable | undefined;
+  readonly onUnavailable: FallbackMode | undefined;
 }
 
 interface Terms {

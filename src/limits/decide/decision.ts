@@ -54,11 +54,11 @@ export interface Decision extends Verdict {
 }
 
 /** The part of a decision that many decisions share: those of one origin share one object. */
-export type Origin = Pick<Decision, 'owner' | 'source' | 'degraded'>;
+export type Provenance = Pick<Decision, 'owner' | 'source' | 'degraded'>;
 
 /** Makes a decision. The usual ones are all made here, so they have one shape. */
 export function decisionBy(
-  { owner, source, degraded }: Origin,
+  { owner, source, degraded }: Provenance,
   { allowed, limit, remaining, retryAfterMs, resetMs }: Omit<Verdict, 'limits'>,
   limits?: Verdict['limits'],
 ): Decision {

@@ -3,7 +3,7 @@ import type {
   Change,
   Failed,
   StoredPolicies,
-  StoreResult,
+  PolicyWriteResult,
   Granted,
   Registration,
   Registry,
@@ -132,9 +132,9 @@ export class EtcdRegistry implements Registry {
     document: Parameters<Registry['storePolicies']>[0],
     { registry, revision }: { readonly registry: string; readonly revision: number },
     timeoutMs: number,
-  ): Promise<StoreResult> {
+  ): Promise<PolicyWriteResult> {
     const value = await encodeDocument(document);
-    const tooLarge = (bound: string): StoreResult => ({
+    const tooLarge = (bound: string): PolicyWriteResult => ({
       kind: 'too-large',
       reason: `${value.length} bytes, ${bound}`,
     });

@@ -4,7 +4,7 @@ import { Turns, type Steps } from '../../lib/turns.js';
 import type { BatchDecider, BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';
-import type { Limiter } from './limiter.js';
+import type { CheckRouter } from './limiter.js';
 
 /** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
 const CHECKS_PER_TURN = 500;
@@ -21,7 +21,7 @@ export class CheckPipeline implements BatchDecider {
     private readonly parts: {
       readonly clock: Clock;
       readonly timers: Timers;
-      readonly limiter: Pick<Limiter, 'decide'>;
+      readonly limiter: Pick<CheckRouter, 'decide'>;
       readonly membership: Membership;
       readonly topClients: Pick<TopClients, 'count'>;
     },
@@ -121,7 +121,7 @@ function nameReservation(item: BatchItem, reservation: string): void {
       'the first request with this requestId reserved nothing, or its reservation is forgotten; use another';
     return item.fail(new TokenringError('invalid_request', { field: 'reserve', expected, detail }));
   }
-  const { source } = item.origin!;
+  const { source } = item.provenance!;
   // No node could settle the reservation of a decision without the owner, so that decision stands.
   if (item.allowed && (source === 'owner' || source === 'forwarded')) item.extras = { reservation };
 }

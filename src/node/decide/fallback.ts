@@ -1,8 +1,8 @@
 import type { Clock } from '../../lib/system.js';
 import type { BatchItem } from '../../limits/decide/check-batch.js';
-import type { Check, OnUnavailable } from '../../limits/decide/check.js';
+import type { Check, FallbackMode } from '../../limits/decide/check.js';
 import { canPass, decide, statsWith, type Verdict } from '../../limits/decide/decide.js';
-import { verdictOnAll, type Origin } from '../../limits/decide/decision.js';
+import { verdictOnAll, type Provenance } from '../../limits/decide/decision.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';
 import { BucketTable } from '../../state/bucket-table.js';
@@ -13,21 +13,21 @@ import { BucketTable } from '../../state/bucket-table.js';
  */
 export class Fallback {
   private readonly table: BucketTable;
-  private readonly origin: Origin;
+  private readonly provenance: Provenance;
 
   constructor(
     private readonly parts: {
       readonly clock: Clock;
       readonly membership: Membership;
       readonly topClients: Pick<TopClients, 'count'>;
-      readonly onUnavailable: OnUnavailable;
+      readonly onUnavailable: FallbackMode;
       readonly maxClients: number;
       readonly maxBytes: number;
     },
   ) {
     const { maxClients, maxBytes, membership } = parts;
     this.table = new BucketTable({ maxClients, maxBytes, maxHeapBytes: maxBytes });
-    this.origin = { owner: membership.self().id, source: 'fallback', degraded: true };
+    this.provenance = { owner: membership.self().id, source: 'fallback', degraded: true };
   }
 
   /** Answers as the policy of the check, or the node, wants it when no node that may decide can be asked. */
@@ -38,7 +38,7 @@ export class Fallback {
     const verdict =
       onUnavailable === 'local' ? this.chargeShare(check) : verdictOnAll(check.rules, onUnavailable === 'open');
     topClients.count(check, verdict.allowed, clock.nowMs());
-    item.record(verdict, this.origin);
+    item.record(verdict, this.provenance);
   }
 
   /**

@@ -2,7 +2,7 @@ import { TokenringError } from '../../lib/error.js';
 import type { Clock } from '../../lib/system.js';
 import { advance, remaining, resetMs } from '../../limits/bucket/bucket.js';
 import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
-import type { Origin } from '../../limits/decide/decision.js';
+import type { Provenance } from '../../limits/decide/decision.js';
 import type { Asking, Denials } from '../../limits/decide/denials.js';
 import type { BucketDescription, ClientDescription } from '../../limits/request/description.js';
 import type { NodeId } from '../../limits/ring/ring.js';
@@ -17,9 +17,9 @@ import type { Forwarded, Forwarder, ForwardSink } from './forwarder.js';
 import type { Owner } from './owner.js';
 
 /** Bound of the nodes whose origins are kept: more than a ring has that forwards to all its members. */
-const MAX_ORIGINS = 1_024;
+const MAX_PROVENANCES = 1_024;
 
-interface LimiterParts {
+interface CheckRouterParts {
   readonly clock: Clock;
   readonly table: BucketTable;
   readonly membership: Membership;
@@ -49,10 +49,10 @@ const ANSWERED: Next = { kind: 'answered' };
 const UNCONFIRMED: Next = { kind: 'unconfirmed' };
 
 /** Decides checks: here where this node may, otherwise by asking the node that may. */
-export class Limiter {
-  private readonly origins = new Map<NodeId, { readonly owner: Origin; readonly acting: Origin }>();
+export class CheckRouter {
+  private readonly provenances = new Map<NodeId, { readonly owner: Provenance; readonly acting: Provenance }>();
 
-  constructor(private readonly parts: LimiterParts) {}
+  constructor(private readonly parts: CheckRouterParts) {}
 
   /**
    * Decides the checks of a batch from index `from` to before `to` that have no answer yet. Each node that decides some
@@ -93,12 +93,12 @@ export class Limiter {
   }
 
   /** The same object for each decision of a node, as those of one origin are kept together. */
-  originOf(owner: NodeId, degraded: boolean): Origin {
-    let both = this.origins.get(owner);
+  provenanceOf(owner: NodeId, degraded: boolean): Provenance {
+    let both = this.provenances.get(owner);
     if (both === undefined) {
-      if (this.origins.size >= MAX_ORIGINS) this.origins.clear();
-      const of = (isDegraded: boolean): Origin => ({ owner, source: 'forwarded', degraded: isDegraded });
-      this.origins.set(owner, (both = { owner: of(false), acting: of(true) }));
+      if (this.provenances.size >= MAX_PROVENANCES) this.provenances.clear();
+      const of = (isDegraded: boolean): Provenance => ({ owner, source: 'forwarded', degraded: isDegraded });
+      this.provenances.set(owner, (both = { owner: of(false), acting: of(true) }));
     }
     return degraded ? both.acting : both.owner;
   }
@@ -126,8 +126,8 @@ class PendingChecks implements ForwardSink {
   private done: (() => void) | undefined;
 
   constructor(
-    private readonly limiter: Limiter,
-    private readonly parts: LimiterParts,
+    private readonly limiter: CheckRouter,
+    private readonly parts: CheckRouterParts,
     private readonly nowMs: number,
   ) {
     this.asking = parts.denials.asking(nowMs);
@@ -159,7 +159,7 @@ class PendingChecks implements ForwardSink {
         break;
       case 'decided': {
         const { verdict, degraded, revocable, unreserved } = end.result;
-        item.record(verdict, this.limiter.originOf(end.by, degraded));
+        item.record(verdict, this.limiter.provenanceOf(end.by, degraded));
         if (!verdict.allowed && !revocable) denials.remember(item.check, item.decision, this.asking, clock.nowMs());
         if (unreserved !== undefined) item.extras = { unreserved };
       }

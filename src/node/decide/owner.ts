@@ -2,7 +2,7 @@ import { batchItemId } from '../../limits/request/request.js';
 import { hasLent } from '../../limits/bucket/bucket.js';
 import type { BatchItem } from '../../limits/decide/check-batch.js';
 import { decide } from '../../limits/decide/decide.js';
-import type { Decision, Origin } from '../../limits/decide/decision.js';
+import type { Decision, Provenance } from '../../limits/decide/decision.js';
 import type { NodeId, Placed } from '../../limits/ring/ring.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Acknowledger } from '../../replication/acknowledger.js';
@@ -21,8 +21,8 @@ type Standing =
 
 /** Charges the clients of this node, by their buckets in its table. */
 export class Owner {
-  private readonly origin: Origin;
-  private readonly actingOrigin: Origin;
+  private readonly provenance: Provenance;
+  private readonly actingProvenance: Provenance;
 
   constructor(
     self: NodeId,
@@ -43,8 +43,8 @@ export class Owner {
       readonly topClients: Pick<TopClients, 'count' | 'skip'>;
     },
   ) {
-    this.origin = { owner: self, source: 'owner', degraded: false };
-    this.actingOrigin = { owner: self, source: 'owner', degraded: true };
+    this.provenance = { owner: self, source: 'owner', degraded: false };
+    this.actingProvenance = { owner: self, source: 'owner', degraded: true };
   }
 
   /**
@@ -55,7 +55,7 @@ export class Owner {
     const first = this.findFirst(item, nowMs);
     const isRevocable = first === undefined ? this.chargeNew(item, nowMs, as) : this.repeat(item, first);
     if (isRevocable) return 'revocable';
-    const isUnconfirmed = item.allowed && item.origin!.source === 'owner' && this.mayNeedConfirming(item);
+    const isUnconfirmed = item.allowed && item.provenance!.source === 'owner' && this.mayNeedConfirming(item);
     return isUnconfirmed ? 'unconfirmed' : 'final';
   }
 
@@ -78,7 +78,7 @@ export class Owner {
     return items.map((item) => {
       if (known.has(item.clientId)) return 'answer';
       if (acknowledger !== undefined) return 'withhold';
-      item.origin = Object.assign({}, item.origin!, { degraded: true });
+      item.provenance = Object.assign({}, item.provenance!, { degraded: true });
       return 'answer';
     });
   }
@@ -91,7 +91,7 @@ export class Owner {
     reservations.observe(client, params.rules, nowMs);
     const outcome = decide(client, params, nowMs);
     const { allowed, changed, forgotten } = outcome;
-    item.record(outcome, as === 'acting' ? this.actingOrigin : this.origin);
+    item.record(outcome, as === 'acting' ? this.actingProvenance : this.provenance);
     if (!topClients.skip()) topClients.count(item.check, allowed, nowMs);
     if (forgotten > 0) table.forgot(forgotten);
     if (!allowed && hasLent(client)) this.parts.pauseLending(client.id);
@@ -145,7 +145,7 @@ export class Owner {
     let requestId: string | undefined;
     if (item.hasBatchItemId) {
       // A row for an item of a batch has no room for several limits.
-      const hasRow = item.limits === undefined && !item.origin!.degraded;
+      const hasRow = item.limits === undefined && !item.provenance!.degraded;
       if (!hasRow || !recent.batches.add(batchId!, index, client, item, nowMs, batchSize))
         requestId = batchItemId(batchId!, index);
     } else {

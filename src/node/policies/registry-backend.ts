@@ -1,6 +1,6 @@
 import { change, hasRoomFor, isTagged, type Changes, type PolicyDocument } from '../../policy/policy-document.js';
 import type { Steps } from '../../lib/turns.js';
-import type { StoreResult } from '../../membership/registry.js';
+import type { PolicyWriteResult } from '../../membership/registry.js';
 import type { Written } from '../../protocol/messages.js';
 import { PolicyAntiEntropy, type PolicyAntiEntropyDeps, type Reconciled } from './anti-entropy.js';
 import { DocumentChanges } from './document-changes.js';
@@ -74,7 +74,7 @@ export class RegistryBackend implements PolicyBackend {
   }
 
   /** Stores a document. Retries until the result is certain or the time is over. */
-  private async store(next: PolicyDocument, base: RegistryDocument, untilMs: number): Promise<StoreResult> {
+  private async store(next: PolicyDocument, base: RegistryDocument, untilMs: number): Promise<PolicyWriteResult> {
     for (let undone = true; ;) {
       const result = await this.deps.policyStore.store(next, base.known);
       if (result.kind !== 'failed') {

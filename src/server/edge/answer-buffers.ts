@@ -1,5 +1,5 @@
 import { ByteWriter, fragmentOf, type Fragment } from '../../lib/byte-writer.js';
-import type { Origin, Source } from '../../limits/decide/decision.js';
+import type { Provenance, Source } from '../../limits/decide/decision.js';
 
 /** Room for the head of an answer in front of its body. */
 const HEAD_BYTES = 512;
@@ -32,14 +32,14 @@ const MAX_OWNERS = 1_024;
 type Kept = Map<string, Partial<Record<Source, Fragment>>>;
 
 /** The part of an answer that says who decided. It is kept, as decisions have few origins. */
-export class OriginFragments {
+export class ProvenanceFragments {
   private readonly kept: Kept = new Map();
   private readonly keptDegraded: Kept = new Map();
 
   /** @param textOf formats the part in ASCII */
-  constructor(private readonly textOf: (origin: Origin) => string) {}
+  constructor(private readonly textOf: (origin: Provenance) => string) {}
 
-  of(origin: Origin): Fragment {
+  of(origin: Provenance): Fragment {
     const kept = origin.degraded ? this.keptDegraded : this.kept;
     let bySource = kept.get(origin.owner);
     if (bySource === undefined) {

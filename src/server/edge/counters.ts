@@ -1,4 +1,4 @@
-import { DURATION_BOUNDS, SOURCES, type Origin, type Source } from '../../limits/decide/decision.js';
+import { DURATION_BOUNDS, SOURCES, type Provenance, type Source } from '../../limits/decide/decision.js';
 
 /** Labels of a request's duration: the source of its decision, or `batch`, as a batch has several sources. */
 export const DURATION_SOURCES = [...SOURCES, 'batch'] as const;
@@ -52,7 +52,7 @@ export class Counters {
     durations.sumSeconds += seconds;
   }
 
-  countDecision(allowed: boolean, { source, degraded }: Origin): void {
+  countDecision(allowed: boolean, { source, degraded }: Provenance): void {
     (allowed ? this.allowed : this.denied)[source] += 1;
     if (degraded) this.degraded += 1;
   }

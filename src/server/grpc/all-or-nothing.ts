@@ -77,7 +77,7 @@ function isAllowed({ error, allowed }: BatchItem): boolean {
 
 function copy(from: BatchItem, to: BatchItem): void {
   if (from.error !== undefined) return to.fail(from.error);
-  to.record(from, from.origin!);
+  to.record(from, from.provenance!);
   to.extras = from.extras;
 }
 
@@ -87,6 +87,6 @@ function isCertain(batch: CheckBatch, peeks: CheckBatch): boolean {
   return (
     clients.size === batch.size &&
     batch.items.every(({ params }) => !params.replicated) &&
-    peeks.items.every(({ origin }) => origin!.source === 'owner' && !origin!.degraded)
+    peeks.items.every(({ provenance }) => provenance!.source === 'owner' && !provenance!.degraded)
   );
 }

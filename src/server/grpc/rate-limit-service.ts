@@ -41,14 +41,14 @@ export class ShouldRateLimit implements Method {
       if (plan === undefined || plan === 'unlimited') return plan === undefined ? NO_LIMIT : UNLIMITED;
       const item = items[index]!;
       index += 1;
-      this.context.counters.countDecision(item.allowed, item.origin!);
+      this.context.counters.countDecision(item.allowed, item.provenance!);
       if (!item.allowed) overallCode = OVER_LIMIT;
       if (plan.headers && isTighter(item, shown)) shown = item;
       return statusOf(plan.name, item);
     });
     const responseHeaders = shown === undefined ? [] : rateLimitHeaders(shown.params, shown);
     const framed = writeRateLimitResponse({ overallCode, statuses, responseHeaders }, PREFIX_BYTES);
-    call.send(framed, items.length === 1 ? items[0]!.origin!.source : 'batch');
+    call.send(framed, items.length === 1 ? items[0]!.provenance!.source : 'batch');
   }
 }
 

@@ -191,7 +191,7 @@ export class RespConnection implements Connection {
       const only = batch.size === 1 ? batch.items[0] : undefined;
       if (only?.error !== undefined) counters.inFlight -= 1;
       else {
-        context.answered(only?.origin?.source ?? 'batch', startMs);
+        context.answered(only?.provenance?.source ?? 'batch', startMs);
         open.served();
       }
     };

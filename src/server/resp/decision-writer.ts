@@ -1,9 +1,9 @@
 import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/check.js';
-import type { Origin } from '../../limits/decide/decision.js';
+import type { Provenance } from '../../limits/decide/decision.js';
 import { TokenringError } from '../../lib/error.js';
 import type { Counters } from '../edge/counters.js';
-import { OriginFragments } from '../edge/answer-buffers.js';
+import { ProvenanceFragments } from '../edge/answer-buffers.js';
 import { fragmentOf, type ByteWriter, type Fragment } from '../../lib/byte-writer.js';
 import { ErrorText, RespMap, writeValue, type Protocol, type Value } from './value.js';
 
@@ -77,8 +77,8 @@ const PARTS = {
 export class DecisionWriter {
   /** The last parts of answers to `TR.ALLOW`, by their origin. */
   private readonly tails = {
-    2: new OriginFragments((origin) => tailText(origin, 2)),
-    3: new OriginFragments((origin) => tailText(origin, 3)),
+    2: new ProvenanceFragments((origin) => tailText(origin, 2)),
+    3: new ProvenanceFragments((origin) => tailText(origin, 3)),
   };
 
   constructor(private readonly counters: Counters) {}
@@ -102,15 +102,15 @@ export class DecisionWriter {
       this.counters.countProblem(error instanceof TokenringError ? error.code : 'invalid_request');
       return writeValue(out, error, protocol);
     }
-    this.counters.countDecision(item.allowed, item.origin!);
+    this.counters.countDecision(item.allowed, item.provenance!);
     if (reply.kind === 'throttle') writeThrottle(out, reply, item);
     else this.writeAllow(out, item, protocol);
   }
 
   private writeAllow(out: ByteWriter, item: BatchItem, protocol: Protocol): void {
-    const { allowed, limit, remaining, retryAfterMs, resetMs, origin, extras } = item;
+    const { allowed, limit, remaining, retryAfterMs, resetMs, provenance, extras } = item;
     const parts = PARTS[protocol];
-    const tail = this.tails[protocol].of(origin!);
+    const tail = this.tails[protocol].of(provenance!);
     const rare = protocol === 3 ? rareFields(item) : NO_FIELDS;
     out.reserve(PLAIN_BYTES + tail.length);
     out.fragment((allowed ? parts.allowed : parts.denied)[rare.length]!);
@@ -169,7 +169,7 @@ function writeThrottle(
   out.fragment(LINE);
 }
 
-function tailText({ owner, source, degraded }: Origin, protocol: Protocol): string {
+function tailText({ owner, source, degraded }: Provenance, protocol: Protocol): string {
   const bulk = (text: string): string => `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
   if (protocol === 2) return `\r\n${bulk(owner)}${bulk(source)}:${degraded ? 1 : 0}\r\n`;
   const flag = degraded ? '#t' : '#f';

@@ -3,7 +3,7 @@ import { fragmentOf, type ByteWriter, type Fragment } from '../../../lib/byte-wr
 import type { Steps } from '../../../lib/turns.js';
 import type { BatchItem, CheckBatch } from '../../../limits/decide/check-batch.js';
 import type { Counters } from '../../edge/counters.js';
-import { OriginFragments, WriterPool } from '../../edge/answer-buffers.js';
+import { ProvenanceFragments, WriterPool } from '../../edge/answer-buffers.js';
 
 /** Upper bound of the figures of an answer, with the constant parts around them. */
 const FIGURES_BYTES = 256;
@@ -38,7 +38,7 @@ export class JsonDecisionWriter {
   private readonly pool = new WriterPool();
   /** The first part of the last allowed and of the last denied answer, as most answers share them. */
   private readonly heads = { allowed: headOf(true, 0), denied: headOf(false, 0) };
-  private readonly origins = new OriginFragments(
+  private readonly provenances = new ProvenanceFragments(
     ({ owner, source, degraded }) => `,"owner":${asciiJson(owner)},"source":"${source}","degraded":${degraded}`,
   );
 
@@ -46,7 +46,7 @@ export class JsonDecisionWriter {
 
   /** Writes a decision, and counts it. */
   one(item: BatchItem): ResponseBody {
-    this.counters.countDecision(item.allowed, item.origin!);
+    this.counters.countDecision(item.allowed, item.provenance!);
     const out = this.pool.take();
     this.writeDecision(out, item);
     out.fragment(CLOSE);
@@ -55,7 +55,7 @@ export class JsonDecisionWriter {
 
   /** Writes a decision as a gateway shows it to its caller, without anything about the cluster, and counts it. */
   figures(item: BatchItem): ResponseBody {
-    this.counters.countDecision(item.allowed, item.origin!);
+    this.counters.countDecision(item.allowed, item.provenance!);
     const out = this.pool.take();
     this.writeFigures(out, item);
     out.fragment(CLOSE);
@@ -82,7 +82,7 @@ export class JsonDecisionWriter {
 
   private writeItem(out: ByteWriter, item: BatchItem): void {
     if (item.error === undefined) {
-      this.counters.countDecision(item.allowed, item.origin!);
+      this.counters.countDecision(item.allowed, item.provenance!);
       this.writeDecision(out, item);
     } else {
       this.counters.countProblem(item.error.code);
@@ -95,7 +95,7 @@ export class JsonDecisionWriter {
   private writeDecision(out: ByteWriter, item: BatchItem): void {
     this.writeFigures(out, item);
     const { limits, extras } = item;
-    out.fragment(this.origins.of(item.origin!));
+    out.fragment(this.provenances.of(item.provenance!));
     if (limits !== undefined) writeText(out, `,"limits":${JSON.stringify(limits)}`);
     if (extras?.reservation !== undefined) writeText(out, `,"reservation":${asciiJson(extras.reservation)}`);
     if (extras?.shadow !== undefined) writeText(out, `,"shadow":${JSON.stringify(extras.shadow)}`);
@@ -104,7 +104,7 @@ export class JsonDecisionWriter {
   /** Writes the beginning of a decision, and makes room for its usual rest. */
   private writeFigures(out: ByteWriter, item: BatchItem): void {
     const { allowed, limit, remaining, retryAfterMs, resetMs } = item;
-    out.reserve(FIGURES_BYTES + this.origins.of(item.origin!).length);
+    out.reserve(FIGURES_BYTES + this.provenances.of(item.provenance!).length);
     const outcome = allowed ? 'allowed' : 'denied';
     if (this.heads[outcome].limit !== limit) this.heads[outcome] = headOf(allowed, limit);
     out.fragment(this.heads[outcome].head);

@@ -217,7 +217,7 @@ export class DecisionEndpoints implements DecisionHandlers {
     return context.decide(batch, () => {
       if (item.error !== undefined) throw item.error;
       send(item);
-      context.answered(item.origin!.source, startMs);
+      context.answered(item.provenance!.source, startMs);
       return undefined;
     });
   }
