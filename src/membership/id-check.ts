@@ -15,32 +15,19 @@ export class IdCheck {
   private isAsking = false;
   private hasArrived = false;
   private logged = false;
-  private readonly log: Log;
-  private readonly timers: Timers;
-  private readonly membership: Membership;
-  private readonly discovery: Discovery;
-  private readonly peerRpc: PeerRpc;
-  private readonly timeoutMs: number;
-  private readonly beatMs: number;
 
-  constructor(args: {
-    log: Log;
-    timers: Timers;
-    membership: Membership;
-    discovery: Discovery;
-    peerRpc: PeerRpc;
-    /** Of each message. No answer counts as none, as an address may be unreachable from its own node. */
-    timeoutMs: number;
-    beatMs: number;
-  }) {
-    this.log = args.log;
-    this.timers = args.timers;
-    this.membership = args.membership;
-    this.discovery = args.discovery;
-    this.peerRpc = args.peerRpc;
-    this.timeoutMs = args.timeoutMs;
-    this.beatMs = args.beatMs;
-  }
+  constructor(
+    private readonly parts: {
+      readonly log: Log;
+      readonly timers: Timers;
+      readonly membership: Membership;
+      readonly discovery: Discovery;
+      readonly peerRpc: PeerRpc;
+      /** Of each message. No answer counts as none, as an address may be unreachable from its own node. */
+      readonly timeoutMs: number;
+      readonly beatMs: number;
+    },
+  ) {}
 
   /**
    * Sends a message to this node's own address, which must arrive here. The address of both may lead here. So a member
@@ -48,7 +35,7 @@ export class IdCheck {
    * @throws TokenringError `duplicate_id` if there is another process
    */
   async run(): Promise<void> {
-    const { timers, membership, peerRpc, timeoutMs, beatMs } = this;
+    const { timers, membership, peerRpc, timeoutMs, beatMs } = this.parts;
     this.isAsking = true;
     const asked = await peerRpc.ask(membership.self().id, { kind: 'heartbeat', members: [] }, timeoutMs);
     this.isAsking = false;
@@ -71,23 +58,23 @@ export class IdCheck {
     if (this.isAsking) this.hasArrived = true;
     else if (!this.logged) {
       this.logged = true;
-      const { id } = this.membership.self();
-      this.log.warn({ id }, 'another node uses the id of this one; give each its own address');
+      const { id } = this.parts.membership.self();
+      this.parts.log.warn({ id }, 'another node uses the id of this one; give each its own address');
     }
   }
 
   private refuse(how: string): never {
-    const { id } = this.membership.self();
-    this.log.warn({ id }, 'another node has the id of this one, which does not start');
+    const { id } = this.parts.membership.self();
+    this.parts.log.warn({ id }, 'another node has the id of this one, which does not start');
     const advice = 'set TOKENRING_ADVERTISE to an address of this node alone';
     throw new TokenringError('duplicate_id', { detail: `the id ${id} is in use: ${how}; ${advice}` });
   }
 
   /** The latest record that other nodes have of a member of this id that is in the ring, and those nodes. */
   private async heardElsewhere(): Promise<{ record: MemberRecord; by: readonly NodeId[] } | undefined> {
-    const { id } = this.membership.self();
-    const seeds = (await this.discovery.seeds()).filter((seed) => seed !== id);
-    const lists = await Promise.all(seeds.map((seed) => this.peerRpc.recordsAt(seed, this.timeoutMs)));
+    const { id } = this.parts.membership.self();
+    const seeds = (await this.parts.discovery.seeds()).filter((seed) => seed !== id);
+    const lists = await Promise.all(seeds.map((seed) => this.parts.peerRpc.recordsAt(seed, this.parts.timeoutMs)));
     const records = lists.flat();
     const found = records.filter((record) => record.id === id && record.state === 'active');
     const [record] = found.sort((a, b) => b.incarnation - a.incarnation || b.beat - a.beat);

@@ -19,35 +19,23 @@ export class PauseDetector {
   private runningAtMs: number;
   private pauses = 0;
   private askingOthers: Promise<void> | undefined;
-  private readonly clock: Clock;
-  private readonly log: Log;
-  private readonly membership: Membership;
-  private readonly ask: Ask;
-  private readonly hold: () => () => void;
-  private readonly rejoin: () => void;
-  private readonly suspectAfterMs: number;
 
-  constructor(args: {
-    clock: Clock;
-    log: Log;
-    membership: Membership;
-    ask: Ask;
-    /** Makes checks wait until the returned function is called. */
-    hold: () => () => void;
-    /** Called when another node has acted for this one, or may have: this node has to rejoin. */
-    rejoin: () => void;
-    /** Also bounds the time that this node waits for the other members. */
-    suspectAfterMs: number;
-  }) {
-    this.clock = args.clock;
-    this.log = args.log;
-    this.membership = args.membership;
-    this.ask = args.ask;
-    this.hold = args.hold;
-    this.rejoin = args.rejoin;
-    this.suspectAfterMs = args.suspectAfterMs;
-    this.pauseMs = Math.ceil(args.suspectAfterMs * PAUSE_PART);
-    this.runningAtMs = args.clock.nowMs();
+  constructor(
+    private readonly parts: {
+      readonly clock: Clock;
+      readonly log: Log;
+      readonly membership: Membership;
+      readonly ask: Ask;
+      /** Makes checks wait until the returned function is called. */
+      readonly hold: () => () => void;
+      /** Called when another node has acted for this one, or may have: this node has to rejoin. */
+      readonly rejoin: () => void;
+      /** Also bounds the time that this node waits for the other members. */
+      readonly suspectAfterMs: number;
+    },
+  ) {
+    this.pauseMs = Math.ceil(parts.suspectAfterMs * PAUSE_PART);
+    this.runningAtMs = parts.clock.nowMs();
   }
 
   /** Finds whether this process paused until now; to be called before each decision, with the present time. */
@@ -67,7 +55,7 @@ export class PauseDetector {
   }
 
   private paused(nowMs: number, pausedMs: number): void {
-    const { membership } = this;
+    const { membership } = this.parts;
     this.runningAtMs = nowMs;
     membership.resetTimers();
     if (!membership.allowsActingOwner || membership.self().state !== 'active' || membership.ring().members.length < 2)
@@ -77,8 +65,8 @@ export class PauseDetector {
   }
 
   private async askOthers(pausedMs: number): Promise<void> {
-    const { membership, log } = this;
-    const release = this.hold();
+    const { membership, log } = this.parts;
+    const release = this.parts.hold();
     const { incarnation } = membership.self();
     const isUnchanged = (): boolean =>
       membership.self().state === 'active' && membership.self().incarnation === incarnation;
@@ -88,19 +76,19 @@ export class PauseDetector {
       askedAfter = this.pauses;
       by = await this.findActing();
       // This process may have paused again before it read the answers: then they are too old.
-      this.detect(this.clock.nowMs());
+      this.detect(this.parts.clock.nowMs());
     } while (by === undefined && this.pauses !== askedAfter && isUnchanged());
     if (by === undefined) log.info({ pausedMs }, 'paused; no other node acted for this one');
     else if (isUnchanged()) {
       log.warn({ pausedMs, by }, 'paused; another node may have acted for this one, rejoining');
-      this.rejoin();
+      this.parts.rejoin();
     }
     release();
   }
 
   /** Resolves with the first member that has acted for this node, or that did not say that it has not. */
   private findActing(): Promise<NodeId | undefined> {
-    const { membership } = this;
+    const { membership } = this.parts;
     const incarnations = membership.incarnations();
     const others = membership.ring().members.filter((id) => id !== membership.self().id);
     let missing = others.length;
@@ -108,7 +96,7 @@ export class PauseDetector {
       if (missing === 0) resolve(undefined);
       for (const id of others) {
         const message = { kind: 'paused', incarnation: incarnations.get(id)! } as const;
-        void this.ask(id, message, this.suspectAfterMs).then((asked) => {
+        void this.parts.ask(id, message, this.parts.suspectAfterMs).then((asked) => {
           const isClear = asked.kind === 'answer' && asked.body.kind === 'acted' && !asked.body.acted;
           if (!isClear) resolve(id);
           else if ((missing -= 1) === 0) resolve(undefined);

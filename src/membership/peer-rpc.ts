@@ -27,52 +27,36 @@ export class PeerRpc {
   private readonly duplicates = new DuplicateIds();
   private lastSender: Sender | undefined;
   private closed = false;
-  private readonly clock: Clock;
-  private readonly timers: Timers;
-  private readonly membership: Membership;
-  private readonly transport: PeerTransport;
-  private readonly probing: Probing;
-  private readonly policiesDigest: () => string;
-  private readonly heardPolicies: (id: NodeId, digest: string) => void;
-  private readonly heardDuplicate: () => void;
-  private readonly suspectAfterMs: number;
   private readonly lateMs: number;
 
-  constructor(args: {
-    clock: Clock;
-    timers: Timers;
-    membership: Membership;
-    transport: PeerTransport;
-    probing: Probing;
-    /** Returns the digest of the policies in force on this node. */
-    policiesDigest: () => string;
-    /** Called for each member that has other policies in force. */
-    heardPolicies: (id: NodeId, digest: string) => void;
-    /** Called when another node has heard a second process with the id of this one. */
-    heardDuplicate: () => void;
-    suspectAfterMs: number;
-    beatMs: number;
-  }) {
-    this.clock = args.clock;
-    this.timers = args.timers;
-    this.membership = args.membership;
-    this.transport = args.transport;
-    this.probing = args.probing;
-    this.policiesDigest = args.policiesDigest;
-    this.heardPolicies = args.heardPolicies;
-    this.heardDuplicate = args.heardDuplicate;
-    this.suspectAfterMs = args.suspectAfterMs;
-    this.lateMs = args.beatMs * LATE_BEATS;
+  constructor(
+    private readonly parts: {
+      readonly clock: Clock;
+      readonly timers: Timers;
+      readonly membership: Membership;
+      readonly transport: PeerTransport;
+      readonly probing: Probing;
+      /** Returns the digest of the policies in force on this node. */
+      readonly policiesDigest: () => string;
+      /** Called for each member that has other policies in force. */
+      readonly heardPolicies: (id: NodeId, digest: string) => void;
+      /** Called when another node has heard a second process with the id of this one. */
+      readonly heardDuplicate: () => void;
+      readonly suspectAfterMs: number;
+      readonly beatMs: number;
+    },
+  ) {
+    this.lateMs = parts.beatMs * LATE_BEATS;
   }
 
   /** Sends a message, and notes what its result says about the peer. */
   readonly ask: Ask = async (to, body, timeoutMs) => {
-    const { membership, probing } = this;
+    const { membership, probing } = this.parts;
     const sent = this.sender();
     const lastHeard = this.exchanged.get(to);
-    const askedAtMs = this.clock.nowMs();
+    const askedAtMs = this.parts.clock.nowMs();
     membership.messageSent(to);
-    const result = await this.transport.send(to, { sender: sent, body }, timeoutMs);
+    const result = await this.parts.transport.send(to, { sender: sent, body }, timeoutMs);
     // A message that came meanwhile may be from after the refusal: the peer may listen again.
     if (result.kind === 'refused' && this.exchanged.get(to) === lastHeard) membership.connectionRefused(to);
     if (result.kind !== 'answer') return { kind: result.kind };
@@ -86,7 +70,7 @@ export class PeerRpc {
     if (hasMembers) {
       const complete = answer.kind === 'members' && view !== sent.view;
       const from = answer.kind === 'not-yet' ? { host: to } : complete ? { view } : undefined;
-      if (answer.members.some((record) => isDuplicate(record, membership.self()))) this.heardDuplicate();
+      if (answer.members.some((record) => isDuplicate(record, membership.self()))) this.parts.heardDuplicate();
       if (this.countUnknown(answer.members) > MAX_UNKNOWN) await this.prepareRingWith(answer.members);
       membership.learn(answer.members, from);
       this.sendUrgent();
@@ -100,9 +84,9 @@ export class PeerRpc {
   messageReceived(sender: Sender): void {
     const { from, view } = sender;
     // Only a duplicate still joins. So nearly all messages need no second record of their sender.
-    if (from.state === 'joining') this.duplicates.received(from, this.membership.recordsOf([from.id])[0]);
+    if (from.state === 'joining') this.duplicates.received(from, this.parts.membership.recordsOf([from.id])[0]);
     this.noteSender(sender);
-    if (this.probing.fetchesViews && this.membership.isBehind(view)) this.heartbeat(from.id);
+    if (this.parts.probing.fetchesViews && this.parts.membership.isBehind(view)) this.heartbeat(from.id);
   }
 
   /** Wraps the answer to a message. */
@@ -116,11 +100,12 @@ export class PeerRpc {
 
   /** Takes the records of a heartbeat, and answers with those that its sender lacks. */
   answerHeartbeat({ from, view }: Sender, members: readonly MemberRecord[]): PeerAnswer {
-    const { membership } = this;
+    const { membership } = this.parts;
     membership.learn(members);
     this.sendUrgent();
     // Without regular heartbeats, this node has no opinion of these members before it has asked them itself.
-    if (this.probing.fetchesViews) for (const { id } of members) if (id !== membership.self().id) this.heartbeat(id);
+    if (this.parts.probing.fetchesViews)
+      for (const { id } of members) if (id !== membership.self().id) this.heartbeat(id);
     const agreed = view === membership.view();
     const answered = agreed ? membership.recordsOf(members.map(({ id }) => id)) : membership.records();
     return { kind: 'members', members: [...answered, ...this.duplicates.takeFor(from)] };
@@ -128,13 +113,13 @@ export class PeerRpc {
 
   /** Sends a heartbeat, unless one is under way. */
   heartbeat(to: NodeId): void {
-    if (!this.heartbeating.has(to)) void this.sendHeartbeat(to, this.membership.silent(this.lateMs));
+    if (!this.heartbeating.has(to)) void this.sendHeartbeat(to, this.parts.membership.silent(this.lateMs));
   }
 
   /** Asks a node for the records that this one lacks, and learns nothing from them. @returns none without an answer */
   async recordsAt(to: NodeId, timeoutMs: number): Promise<readonly MemberRecord[]> {
     const message: PeerMessage = { kind: 'heartbeat', members: [] };
-    const result = await this.transport.send(to, { sender: this.sender(), body: message }, timeoutMs);
+    const result = await this.parts.transport.send(to, { sender: this.sender(), body: message }, timeoutMs);
     return result.kind === 'answer' && 'members' in result.answer.body ? result.answer.body.members : [];
   }
 
@@ -144,23 +129,24 @@ export class PeerRpc {
       sender: { ...this.sender(), from: duplicateOf(member) },
       body: { kind: 'heartbeat', members: [] },
     };
-    await Promise.all(ids.map((id) => this.transport.send(id, told, timeoutMs)));
+    await Promise.all(ids.map((id) => this.parts.transport.send(id, told, timeoutMs)));
   }
 
   /** Tells those members that are not down of this node's state, and waits for their answers. */
   async tell(ids: readonly NodeId[]): Promise<void> {
-    const { membership, suspectAfterMs } = this;
+    const { membership, suspectAfterMs } = this.parts;
     const others = ids.filter((id) => id !== membership.self().id && !membership.isDown(id));
     await Promise.all(others.map((id) => this.ask(id, { kind: 'heartbeat', members: [] }, suspectAfterMs)));
   }
 
   /** Sends the heartbeats that are due; to be called each `beatMs`. */
   beat(): void {
-    const { membership, exchanged } = this;
+    const { membership } = this.parts;
+    const { exchanged } = this;
     for (const id of exchanged.keys()) if (membership.stateOf(id) === undefined) exchanged.delete(id);
     const late = membership.silent(this.lateMs);
     const silent = new Set(late.map(({ id }) => id));
-    for (const id of this.probing.targets(late, (one) => exchanged.get(one)?.atMs))
+    for (const id of this.parts.probing.targets(late, (one) => exchanged.get(one)?.atMs))
       if (silent.has(id) || !this.heartbeating.has(id)) void this.sendHeartbeat(id, late);
     void this.heartbeatSeeds();
   }
@@ -171,49 +157,57 @@ export class PeerRpc {
 
   private async sendHeartbeat(to: NodeId, late: readonly MemberRecord[]): Promise<void> {
     this.heartbeating.add(to);
-    const agreed = this.exchanged.get(to)?.view === this.membership.view();
-    const members = this.probing.recordsFor(agreed, late);
-    await this.ask(to, { kind: 'heartbeat', members }, Math.ceil(this.suspectAfterMs * this.probing.timeoutPart));
+    const agreed = this.exchanged.get(to)?.view === this.parts.membership.view();
+    const members = this.parts.probing.recordsFor(agreed, late);
+    await this.ask(
+      to,
+      { kind: 'heartbeat', members },
+      Math.ceil(this.parts.suspectAfterMs * this.parts.probing.timeoutPart),
+    );
     this.heartbeating.delete(to);
   }
 
   /** Sends heartbeats even while others are under way, which may be lost. */
   private sendUrgent(): void {
-    const urgent = this.probing.urgent();
+    const urgent = this.parts.probing.urgent();
     if (urgent.length === 0) return;
-    const late = this.membership.silent(this.lateMs);
+    const late = this.parts.membership.silent(this.lateMs);
     for (const id of urgent) void this.sendHeartbeat(id, late);
   }
 
   private async heartbeatSeeds(): Promise<void> {
-    for (const id of await this.probing.seeds()) if (!this.closed) this.heartbeat(id);
+    for (const id of await this.parts.probing.seeds()) if (!this.closed) this.heartbeat(id);
   }
 
   private countUnknown(members: readonly MemberRecord[]): number {
     let count = 0;
-    for (const { id } of members) if (this.membership.stateOf(id) === undefined) count += 1;
+    for (const { id } of members) if (this.parts.membership.stateOf(id) === undefined) count += 1;
     return count;
   }
 
   private async prepareRingWith(members: readonly MemberRecord[]): Promise<void> {
-    const ring = this.membership.ring();
+    const ring = this.parts.membership.ring();
     const active = members.filter(({ state }) => state === 'active').map(({ id }) => id);
-    await inTurns(growingRing([...ring.members, ...active], ring), this.timers);
+    await inTurns(growingRing([...ring.members, ...active], ring), this.parts.timers);
   }
 
   /** Returns the same object until this node or its view has changed, as what is written of it is kept. */
   private sender(): Sender {
-    const [from, view, policies] = [this.membership.self(), this.membership.view(), this.policiesDigest()];
+    const [from, view, policies] = [
+      this.parts.membership.self(),
+      this.parts.membership.view(),
+      this.parts.policiesDigest(),
+    ];
     const last = this.lastSender;
     if (last?.from === from && last.view === view && last.policies === policies) return last;
     return (this.lastSender = { from, view, policies });
   }
 
   private noteSender({ from, view, policies }: Sender, askedAtMs?: number): void {
-    const nowMs = this.clock.nowMs();
-    this.membership.messageReceived(from, view, nowMs, askedAtMs);
+    const nowMs = this.parts.clock.nowMs();
+    this.parts.membership.messageReceived(from, view, nowMs, askedAtMs);
     this.exchanged.set(from.id, { atMs: nowMs, view });
-    if (policies !== this.policiesDigest()) this.heardPolicies(from.id, policies);
+    if (policies !== this.parts.policiesDigest()) this.parts.heardPolicies(from.id, policies);
   }
 }
 

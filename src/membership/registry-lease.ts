@@ -14,36 +14,24 @@ export class RegistryLease {
   private isRenewing = false;
   private closed = false;
   private readonly stopRenewing: () => void;
-  private readonly clock: Clock;
-  private readonly registry: Registry;
-  private readonly health: RegistryHealth;
-  private readonly onRenewed: (revision: number) => void;
-  private readonly onExpired: () => void;
-  private readonly ttlMs: number;
-  private readonly timeoutMs: number;
 
-  constructor(args: {
-    clock: Clock;
-    timers: Timers;
-    registry: Registry;
-    health: RegistryHealth;
-    /** Called with the registry's revision after each renewal. */
-    onRenewed: (revision: number) => void;
-    /** Called when the lease has expired at the registry. */
-    onExpired: () => void;
-    /** Time to live that this node asks for: whole seconds. */
-    ttlMs: number;
-    renewEveryMs: number;
-    timeoutMs: number;
-  }) {
-    this.clock = args.clock;
-    this.registry = args.registry;
-    this.health = args.health;
-    this.onRenewed = args.onRenewed;
-    this.onExpired = args.onExpired;
-    this.ttlMs = args.ttlMs;
-    this.timeoutMs = args.timeoutMs;
-    this.stopRenewing = args.timers.every(args.renewEveryMs, () => void this.renew());
+  constructor(
+    private readonly parts: {
+      readonly clock: Clock;
+      readonly timers: Timers;
+      readonly registry: Registry;
+      readonly health: RegistryHealth;
+      /** Called with the registry's revision after each renewal. */
+      readonly onRenewed: (revision: number) => void;
+      /** Called when the lease has expired at the registry. */
+      readonly onExpired: () => void;
+      /** Time to live that this node asks for: whole seconds. */
+      readonly ttlMs: number;
+      readonly renewEveryMs: number;
+      readonly timeoutMs: number;
+    },
+  ) {
+    this.stopRenewing = parts.timers.every(parts.renewEveryMs, () => void this.renew());
   }
 
   /** `undefined` while there is none. */
@@ -59,10 +47,10 @@ export class RegistryLease {
   /** Gets a lease if there is none. @returns whether there is one */
   async acquire(): Promise<boolean> {
     if (this.leaseId !== undefined) return true;
-    const sentAtMs = this.clock.nowMs();
-    const granted = await this.registry.grant(this.ttlMs, this.timeoutMs);
+    const sentAtMs = this.parts.clock.nowMs();
+    const granted = await this.parts.registry.grant(this.parts.ttlMs, this.parts.timeoutMs);
     if (granted.kind === 'failed') {
-      this.health.failed('grant', granted.reason);
+      this.parts.health.failed('grant', granted.reason);
       return false;
     }
     this.leaseId = granted.leaseId;
@@ -75,14 +63,14 @@ export class RegistryLease {
   expired(): void {
     this.leaseId = undefined;
     this.untilMs = -Infinity;
-    this.onExpired();
+    this.parts.onExpired();
   }
 
   /** Ends the lease, and removes what was written under it. */
   async revoke(): Promise<void> {
     const revoked = this.leaseId;
     this.leaseId = undefined;
-    if (revoked !== undefined) await this.registry.revoke(revoked, this.timeoutMs);
+    if (revoked !== undefined) await this.parts.registry.revoke(revoked, this.parts.timeoutMs);
   }
 
   close(): void {
@@ -98,15 +86,15 @@ export class RegistryLease {
   private async renew(): Promise<void> {
     const renewedId = this.leaseId;
     if (renewedId === undefined || this.isRenewing) return;
-    const sentAtMs = this.clock.nowMs();
+    const sentAtMs = this.parts.clock.nowMs();
     this.isRenewing = true;
-    const renewed = await this.registry.renew(renewedId, this.timeoutMs);
+    const renewed = await this.parts.registry.renew(renewedId, this.parts.timeoutMs);
     this.isRenewing = false;
     if (renewedId !== this.leaseId || this.closed) return;
-    if (renewed.kind === 'failed') return this.health.failed('renew', renewed.reason);
-    this.health.answered();
+    if (renewed.kind === 'failed') return this.parts.health.failed('renew', renewed.reason);
+    this.parts.health.answered();
     if (renewed.kind === 'ended') return this.expired();
     this.extend(sentAtMs, renewed.ttlMs);
-    this.onRenewed(renewed.revision);
+    this.parts.onRenewed(renewed.revision);
   }
 }

@@ -16,27 +16,17 @@ export class WatchedView {
   private notedRevision = 0;
   private endWatch: () => void = () => undefined;
   private closed = false;
-  private readonly timers: Timers;
-  private readonly registry: Registry;
-  private readonly membership: RegistryMembership;
-  private readonly health: RegistryHealth;
-  private readonly log: Log;
-  private readonly timeoutMs: number;
 
-  constructor(args: {
-    timers: Timers;
-    registry: Registry;
-    membership: RegistryMembership;
-    health: RegistryHealth;
-    log: Log;
-    timeoutMs: number;
-  }) {
-    this.timers = args.timers;
-    this.registry = args.registry;
-    this.membership = args.membership;
-    this.health = args.health;
-    this.log = args.log;
-    this.timeoutMs = args.timeoutMs;
+  constructor(
+    private readonly parts: {
+      readonly timers: Timers;
+      readonly registry: Registry;
+      readonly membership: RegistryMembership;
+      readonly health: RegistryHealth;
+      readonly log: Log;
+      readonly timeoutMs: number;
+    },
+  ) {
     void this.follow();
   }
 
@@ -47,12 +37,12 @@ export class WatchedView {
 
   /** Reads the registry now. @returns the view, or `undefined` if the registry did not answer */
   async read(): Promise<RegistryView | undefined> {
-    const view = await this.registry.read(this.timeoutMs);
+    const view = await this.parts.registry.read(this.parts.timeoutMs);
     if (view.kind === 'failed') {
-      this.health.failed('read', view.reason);
+      this.parts.health.failed('read', view.reason);
       return undefined;
     }
-    this.health.answered();
+    this.parts.health.answered();
     const isOther = view.registry !== this.current.registry;
     // The watch may have brought a later view meanwhile.
     if (isOther || view.revision > this.current.revision) {
@@ -75,7 +65,7 @@ export class WatchedView {
 
   private take(view: RegistryView): void {
     this.current = view;
-    if (this.membership.isNew(view)) this.membership.adopt(view);
+    if (this.parts.membership.isNew(view)) this.parts.membership.adopt(view);
   }
 
   private async follow(): Promise<void> {
@@ -83,18 +73,18 @@ export class WatchedView {
       const view = await this.read();
       if (this.closed) return;
       if (view !== undefined) await this.watch();
-      await this.timers.sleep(RETRY_MS);
+      await this.parts.timers.sleep(RETRY_MS);
     }
   }
 
   /** Resolves when the watch has ended. */
   private watch(): Promise<void> {
     return new Promise((resolve) => {
-      const stop = this.registry.watch(this.current.revision, {
+      const stop = this.parts.registry.watch(this.current.revision, {
         changed: (revision, changes) => this.change(revision, changes),
         ended: (why) => {
-          this.health.failures.watch += 1;
-          this.log.info({ why, revision: this.current.revision }, 'the watch on the registry ended');
+          this.parts.health.failures.watch += 1;
+          this.parts.log.info({ why, revision: this.current.revision }, 'the watch on the registry ended');
           resolve();
         },
       });
