@@ -31,7 +31,7 @@ interface Destination<Item> {
  * The replicator's outbox is another thing: it sends each client once in an interval, as it is by then.
  */
 export class BatchingQueue<Item> {
-  private readonly lanes = new Map<string, Destination<Item>>();
+  private readonly byName = new Map<string, Destination<Item>>();
   private readonly clock: Pick<Clock, 'nowMs'>;
   private readonly timers: Pick<Timers, 'soon'>;
   private readonly send: (batch: Batch<Item>) => void;
@@ -79,81 +79,81 @@ export class BatchingQueue<Item> {
 
   /** Adds an item that goes out soon. @returns false if too many wait; the item is then not added */
   add(to: string, item: Item): boolean {
-    const lane = this.laneOf(to);
-    if (lane.waiting.length >= this.maxWaiting) return false;
-    lane.waiting.push(item);
-    if (lane.sendsSoon) return true;
-    lane.sendsSoon = true;
+    const destination = this.destinationOf(to);
+    if (destination.waiting.length >= this.maxWaiting) return false;
+    destination.waiting.push(item);
+    if (destination.sendsSoon) return true;
+    destination.sendsSoon = true;
     this.timers.soon(() => {
-      lane.sendsSoon = false;
-      this.dispatch(lane);
+      destination.sendsSoon = false;
+      this.dispatch(destination);
     });
     return true;
   }
 
   /** Adds an item that goes out with the next one that is added, or after `flush`. */
   addLazily(to: string, item: Item): void {
-    this.laneOf(to).waiting.push(item);
+    this.destinationOf(to).waiting.push(item);
   }
 
   /** Sends what waits for this destination without waiting for further input, as far as the bounds allow. */
   flush(to: string): void {
-    const lane = this.lanes.get(to);
-    if (lane !== undefined) this.dispatch(lane);
+    const destination = this.byName.get(to);
+    if (destination !== undefined) this.dispatch(destination);
   }
 
   /** Ends a batch, so that the next one may go out. @returns false if it had ended before */
   end(batch: Batch<Item>): boolean {
-    const lane = this.lanes.get(batch.to);
-    if (lane?.inFlight.includes(batch) !== true) return false;
-    lane.inFlight = lane.inFlight.filter((one) => one !== batch);
-    this.dispatch(lane);
+    const destination = this.byName.get(batch.to);
+    if (destination?.inFlight.includes(batch) !== true) return false;
+    destination.inFlight = destination.inFlight.filter((one) => one !== batch);
+    this.dispatch(destination);
     return true;
   }
 
   /** Yields each batch that is under way for this long, once, to be sent a second time. Another one may go out then. */
   *overdue(afterMs: number): Generator<Batch<Item>, void, undefined> {
     const nowMs = this.clock.nowMs();
-    for (const lane of this.lanes.values()) {
-      for (const batch of lane.inFlight) {
+    for (const destination of this.byName.values()) {
+      for (const batch of destination.inFlight) {
         if (batch.sentTwice || nowMs - batch.sentAtMs < afterMs) continue;
         batch.sentTwice = true;
         yield batch;
-        this.dispatch(lane);
+        this.dispatch(destination);
       }
     }
   }
 
   /** The batches under way to a destination. The caller may end them while it reads the list. */
   inFlightTo(to: string): readonly Batch<Item>[] {
-    return this.lanes.get(to)?.inFlight ?? [];
+    return this.byName.get(to)?.inFlight ?? [];
   }
 
   /** Yields the destinations to which items are under way, or for which they wait. */
   destinations(): IterableIterator<string> {
-    return this.lanes.keys();
+    return this.byName.keys();
   }
 
   waitingFor(to: string): readonly Item[] {
-    return this.lanes.get(to)?.waiting ?? [];
+    return this.byName.get(to)?.waiting ?? [];
   }
 
   /** Removes the waiting items for which the test holds, and returns them. */
   withdraw(to: string, test: (item: Item) => boolean = () => true): Item[] {
-    const lane = this.lanes.get(to);
-    if (lane === undefined) return [];
+    const destination = this.byName.get(to);
+    if (destination === undefined) return [];
     const withdrawn: Item[] = [];
     const left: Item[] = [];
-    for (const item of lane.waiting) (test(item) ? withdrawn : left).push(item);
-    if (withdrawn.length > 0) lane.waiting = left;
-    this.dropIfEmpty(lane);
+    for (const item of destination.waiting) (test(item) ? withdrawn : left).push(item);
+    if (withdrawn.length > 0) destination.waiting = left;
+    this.dropIfEmpty(destination);
     return withdrawn;
   }
 
   /** Number of items that wait or are under way. */
   size(): number {
     let size = 0;
-    for (const { waiting, inFlight } of this.lanes.values())
+    for (const { waiting, inFlight } of this.byName.values())
       size += inFlight.reduce((sum, { items }) => sum + items.length, waiting.length);
     return size;
   }
@@ -161,33 +161,34 @@ export class BatchingQueue<Item> {
   /** Empties the queue. @returns all items that waited or were under way */
   clear(): Item[] {
     const all: Item[] = [];
-    for (const lane of this.lanes.values()) {
-      for (const { items } of lane.inFlight) all.push(...items);
-      all.push(...lane.waiting);
+    for (const destination of this.byName.values()) {
+      for (const { items } of destination.inFlight) all.push(...items);
+      all.push(...destination.waiting);
       // What is to happen soon finds nothing to send.
-      lane.waiting = [];
+      destination.waiting = [];
     }
-    this.lanes.clear();
+    this.byName.clear();
     return all;
   }
 
-  private laneOf(to: string): Destination<Item> {
-    let lane = this.lanes.get(to);
-    if (lane === undefined) this.lanes.set(to, (lane = { to, waiting: [], inFlight: [], sendsSoon: false }));
-    return lane;
+  private destinationOf(to: string): Destination<Item> {
+    let destination = this.byName.get(to);
+    if (destination === undefined)
+      this.byName.set(to, (destination = { to, waiting: [], inFlight: [], sendsSoon: false }));
+    return destination;
   }
 
-  private dispatch(lane: Destination<Item>): void {
-    while (this.maySend(lane)) {
-      const items = this.take(lane);
+  private dispatch(destination: Destination<Item>): void {
+    while (this.maySend(destination)) {
+      const items = this.take(destination);
       if (items.length === 0) continue;
-      const { to, waiting } = lane;
+      const { to, waiting } = destination;
       const sentAtMs = this.clock.nowMs();
       const batch: Batch<Item> = { to, items, sentAtMs, isFull: waiting.length > 0, sentTwice: false };
-      lane.inFlight.push(batch);
+      destination.inFlight.push(batch);
       this.send(batch);
     }
-    this.dropIfEmpty(lane);
+    this.dropIfEmpty(destination);
   }
 
   private maySend({ waiting, inFlight }: Destination<Item>): boolean {
@@ -199,8 +200,8 @@ export class BatchingQueue<Item> {
   }
 
   /** Takes as many items as one batch may hold. */
-  private take(lane: Destination<Item>): Item[] {
-    const { waiting } = lane;
+  private take(destination: Destination<Item>): Item[] {
+    const { waiting } = destination;
     const items: Item[] = [];
     let size = 0;
     let taken = 0;
@@ -212,12 +213,12 @@ export class BatchingQueue<Item> {
       }
       taken += 1;
     }
-    lane.waiting = taken === waiting.length ? [] : waiting.slice(taken);
+    destination.waiting = taken === waiting.length ? [] : waiting.slice(taken);
     return items;
   }
 
-  private dropIfEmpty(lane: Destination<Item>): void {
-    const isEmpty = lane.waiting.length === 0 && lane.inFlight.length === 0;
-    if (isEmpty && this.lanes.get(lane.to) === lane) this.lanes.delete(lane.to);
+  private dropIfEmpty(destination: Destination<Item>): void {
+    const isEmpty = destination.waiting.length === 0 && destination.inFlight.length === 0;
+    if (isEmpty && this.byName.get(destination.to) === destination) this.byName.delete(destination.to);
   }
 }

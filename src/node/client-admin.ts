@@ -1,7 +1,7 @@
 import type { ClientDescription } from '../limits/request/description.js';
 import type { Denials } from '../limits/decide/denials.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import type { CheckRouter } from './decide/limiter.js';
+import type { CheckRouter } from './decide/check-router.js';
 import type { WriteBehind } from './durability/write-behind.js';
 import type { LeaseHolder } from './leases/holder.js';
 import type { Membership } from '../membership/membership.js';

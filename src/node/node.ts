@@ -2,7 +2,7 @@ import type { ClientDescription } from '../limits/request/description.js';
 import { ClientAdmin } from './client-admin.js';
 import { CheckPipeline } from './decide/check-pipeline.js';
 import { DecisionGate } from './decide/decision-gate.js';
-import type { CheckRouter } from './decide/limiter.js';
+import type { CheckRouter } from './decide/check-router.js';
 import type { Settler } from './decide/settler.js';
 import { Donor } from '../replication/donor.js';
 import type { GroupLeave } from './leaver.js';

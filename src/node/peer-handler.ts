@@ -3,7 +3,7 @@ import type { Donor } from '../replication/donor.js';
 import type { Replicator } from '../replication/replicator.js';
 import type { Copies } from '../state/copies.js';
 import type { LeaseGranter } from './leases/granter.js';
-import type { CheckRouter } from './decide/limiter.js';
+import type { CheckRouter } from './decide/check-router.js';
 import type { PeerChecks } from './decide/peer-checks.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from '../membership/membership.js';

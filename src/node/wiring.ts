@@ -7,7 +7,7 @@ import { TopClients } from '../limits/top-clients.js';
 import type { FallbackMode } from '../limits/decide/check.js';
 import type { DecisionGate } from './decide/decision-gate.js';
 import { Fallback } from './decide/fallback.js';
-import { CheckRouter } from './decide/limiter.js';
+import { CheckRouter } from './decide/check-router.js';
 import { Owner } from './decide/owner.js';
 import { PeerChecks } from './decide/peer-checks.js';
 import { Settler } from './decide/settler.js';

@@ -72,7 +72,7 @@ describe('the tables of the Redis protocol in docs/protocols.md', () => {
       'server/validate',
       'server/edge/admission.ts',
       'server/edge/server-context.ts',
-      'node/decide/limiter.ts',
+      'node/decide/check-router.ts',
     ].flatMap(codesIn);
     const renamed: Record<string, string> = { UNAUTHORIZED: 'NOAUTH', FORBIDDEN: 'NOPERM' };
     for (const code of [...own, ...thrown]) expect(documented, code).to.include(renamed[code] ?? code);

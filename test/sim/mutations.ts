@@ -235,8 +235,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'calm',
     world: patched({
       file: 'lib/batching-queue.ts',
-      find: 'if (lane.waiting.length >= this.maxWaiting) return false;',
-      replace: 'if (lane.waiting.length >= this.maxWaiting) return lane.waiting.push(item) < 0;',
+      find: 'if (destination.waiting.length >= this.maxWaiting) return false;',
+      replace: 'if (destination.waiting.length >= this.maxWaiting) return destination.waiting.push(item) < 0;',
     }),
   },
   {
@@ -246,8 +246,8 @@ export const MUTATIONS: readonly Mutation[] = [
     theme: 'calm',
     world: patched({
       file: 'lib/batching-queue.ts',
-      find: 'lane.waiting.length >= this.maxWaiting',
-      replace: 'lane.waiting.length + 1 >= this.maxWaiting',
+      find: 'destination.waiting.length >= this.maxWaiting',
+      replace: 'destination.waiting.length + 1 >= this.maxWaiting',
     }),
   },
   {

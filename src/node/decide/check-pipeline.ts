@@ -4,7 +4,7 @@ import { Turns, type Steps } from '../../lib/turns.js';
 import type { BatchDecider, BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';
-import type { CheckRouter } from './limiter.js';
+import type { CheckRouter } from './check-router.js';
 
 /** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
 const CHECKS_PER_TURN = 500;

@@ -7,7 +7,7 @@ import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import type { LeaseHolder } from '../../src/node/leases/holder.js';
 import { DecisionGate } from '../../src/node/decide/decision-gate.js';
-import { CheckRouter } from '../../src/node/decide/limiter.js';
+import { CheckRouter } from '../../src/node/decide/check-router.js';
 import { Owner } from '../../src/node/decide/owner.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';
 import type { Replicator } from '../../src/replication/replicator.js';
