@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { SettingsError } from '../app/settings/settings.js';
 import type { ClientDescription } from '../limits/request/description.js';
 import { digestOf, ROLES } from '../server/edge/access.js';
+import type { Settlement } from '../limits/decide/decision.js';
 import type { ClusterDescription } from '../server/http/api/cluster-view.js';
 import { asciiJson } from '../lib/text.js';
 import { print } from './print.js';
@@ -68,8 +69,8 @@ export const settle: Run = async (input) => {
   const body = { reservation, cost: Number(cost) };
   const answer = await ask(input, '/v1/settle', { method: 'POST', body });
   return show(answer, input, (settled) => {
-    const { clientId, charged } = settled as { clientId: string; charged?: number };
-    return `${clientId}: settled at ${charged ?? cost}\n`;
+    const { clientId, cost: counted } = settled as { clientId: string } & Settlement;
+    return `${clientId}: settled at ${counted}\n`;
   });
 };
 

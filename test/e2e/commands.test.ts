@@ -132,6 +132,17 @@ describe('the commands of tokenring', function () {
     expect(refused).to.include({ code: 2, stdout: '' });
   });
 
+  it('settle a reservation, and say which cost counts: that of the first settlement', async () => {
+    const response = await fetch(`http://${url}/v1/allow`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ clientId: 'reserving', limit: 10, window: '1d', cost: 5, reserve: true }),
+    });
+    const { reservation } = (await response.json()) as { reservation: string };
+    for (const cost of ['2', '3'])
+      expect((await run('settle', reservation, cost, '--url', url)).stdout).to.equal('reserving: settled at 2\n');
+  });
+
   it('write a policy, and compare a file with what is in force', async () => {
     const [policy, file] = ['policy.json', 'policies.json'].map((name) => join(folder, name));
     writeFileSync(policy!, '{"limit":5,"window":"1m"}');
