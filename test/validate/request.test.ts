@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { TokenringError } from '../../src/lib/error.js';
+import type { Check } from '../../src/limits/decide/check.js';
+import type { AllowRequest } from '../../src/limits/request/request.js';
 import { readCheck } from '../../src/server/validate/request.js';
 import { ActivePolicies, type Policies } from '../../src/policy/active-policies.js';
 import { change, NO_DOCUMENT } from '../../src/policy/policy-document.js';
@@ -117,6 +119,35 @@ const requests: fc.Arbitrary<unknown> = fc.oneof(
 function merge([a, b]: readonly [object, object]): object {
   return { ...a, ...b };
 }
+
+/** A change of each field of a request, and the field of the check that it changes. */
+const READ_AS: Readonly<Record<keyof AllowRequest, readonly [Readonly<Record<string, unknown>>, keyof Check]>> = {
+  clientId: [{ clientId: 'y' }, 'clientId'],
+  scope: [{ scope: 's' }, 'rules'],
+  limit: [{ limit: 11 }, 'rules'],
+  window: [{ window: '2m' }, 'rules'],
+  windowMs: [{ window: undefined, windowMs: 1 }, 'rules'],
+  burst: [{ burst: 20 }, 'rules'],
+  algorithm: [{ algorithm: 'sliding-window' }, 'rules'],
+  limits: [{ limit: undefined, window: undefined, limits: [{ limit: 1, window: 1 }] }, 'rules'],
+  policy: [{ limit: undefined, window: undefined, policy: 'api' }, 'rules'],
+  cost: [{ cost: 2 }, 'cost'],
+  reserve: [{ reserve: true }, 'reservation'],
+  peek: [{ peek: true }, 'peek'],
+  durability: [{ durability: 'replicated' }, 'replicated'],
+  requestId: [{ requestId: 'r' }, 'requestId'],
+};
+
+describe('a request that is read', () => {
+  const policies = policiesOf({ policies: { api: { limit: 5, window: '1m' } } });
+  const plain = { clientId: 'x', limit: 10, window: '1m' };
+  const before = readCheck(plain, policies);
+
+  for (const [field, [change, changed]] of Object.entries(READ_AS))
+    it(`loses no field on the way to the check: ${field}`, () => {
+      expect(readCheck({ ...plain, ...change }, policies)[changed]).not.to.deep.equal(before[changed]);
+    });
+});
 
 describe('the check of a request', () => {
   it('accepts what a slow validator, written from the contract, accepts, and complains of a field of which it does', () => {

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { createHash } from 'node:crypto';
 import type { Envelope, PeerAnswer, PeerMessage } from '../../src/protocol/messages.js';
 import { MAX_LIMIT, MAX_WINDOW_MS, ruleOf, type Rule } from '../../src/limits/bucket/rule.js';
 import { ByteReader, MalformedMessage } from '../../src/lib/byte-reader.js';
@@ -84,6 +85,14 @@ function doubleBytes(value: number): Buffer {
 }
 
 describe('messages between nodes', () => {
+  it('have the bytes of their version: raise WIRE_VERSION when they change, then write down their digest here', () => {
+    const sampled = { numRuns: 300, seed: 1 };
+    const hash = createHash('sha256');
+    for (const message of fc.sample(messages, sampled)) hash.update(encodeMessage(message));
+    for (const answer of fc.sample(answers, sampled)) hash.update(encodeAnswer(answer));
+    expect([WIRE_VERSION, hash.digest('hex').slice(0, 16)]).to.deep.equal([8, '7d991da00d2a26a2']);
+  });
+
   it('give everything back as it was', () => {
     fc.assert(
       fc.property(messages, answers, (message, answer) => {
