@@ -24,7 +24,7 @@ function against(test: (check: Check) => boolean): readonly (keyof Check)[] {
   return FIELDS.filter((field) => !test(withOther(field)));
 }
 
-function fieldsWith(...effects: readonly string[]): readonly (keyof Check)[] {
+function fieldsWith(...effects: readonly (typeof WITHOUT_OWNER)[keyof Check][]): readonly (keyof Check)[] {
   return FIELDS.filter((field) => effects.includes(WITHOUT_OWNER[field]));
 }
 

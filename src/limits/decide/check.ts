@@ -51,7 +51,7 @@ interface Terms {
   readonly listed: 'allow' | 'deny' | undefined;
 }
 
-/** The fields of a check beside its client and rules. Each reader of a request names all of them. */
+/** The fields of a check beside its client and rules. */
 export type CheckFields = Omit<Check, 'rules' | keyof ClientKey>;
 
 /** Makes a check. All checks are made here, so all objects have one shape. The default cost is 1. */
@@ -73,17 +73,25 @@ export function sharedParams({ rules, cost, peek, replicated, reservation, terms
   return { rules, cost, peek, replicated, reservation, terms };
 }
 
+/** What a field of a check means where another than the owner decides. */
+type Effect =
+  /** Checks that differ in it ask something else, and neither a lease nor a denial serves both. */
+  | 'question'
+  /** Leases and denials compare the amounts. */
+  | 'amount'
+  /** Only the owner decides a check that has it. */
+  | 'owner decides'
+  /** Only the owner allows a check that has it, and a remembered denial may deny it. */
+  | 'owner allows'
+  /** The same, and its own denial is not remembered. */
+  | 'owner allows, denies once'
+  /** It makes no difference. */
+  | 'none';
+
 /**
- * What each field of a check means where another than the owner decides: by leased tokens, or by a denial that a node or
- * the SDK remembers. All of them go by the functions below, and a test holds the functions to this list, so a new field
- * is considered here and nowhere else.
- *
- * - `question`: checks that differ in it ask something else, and neither a lease nor a denial serves both.
- * - `amount`: leases and denials compare the amounts.
- * - `owner decides`: only the owner decides a check that has it.
- * - `owner allows`: only the owner allows a check that has it, and a remembered denial may deny it.
- * - `owner allows, denies once`: the same, and its own denial is not remembered.
- * - `none`: it makes no difference.
+ * The effect of each field of a check where another than the owner decides: by leased tokens, or by a denial that a node
+ * or the SDK remembers. All of them go by the functions below, and a test holds the functions to this list, so a new
+ * field is considered here and nowhere else.
  */
 export const WITHOUT_OWNER = {
   clientId: 'question',
@@ -103,10 +111,10 @@ export const WITHOUT_OWNER = {
   // The node that received the request applies them to any decision.
   terms: 'none',
   trace: 'none',
-} as const satisfies Record<keyof Check, string>;
+} as const satisfies Record<keyof Check, Effect>;
 
-type FieldsWith<Effect> = {
-  [K in keyof Check]: (typeof WITHOUT_OWNER)[K] extends Effect ? K : never;
+type FieldsWith<E extends Effect> = {
+  [K in keyof Check]: (typeof WITHOUT_OWNER)[K] extends E ? K : never;
 }[keyof Check];
 
 /** The fields that tell whether two checks ask the same, apart from the amount. */
