@@ -16,6 +16,8 @@ import type { Probing } from './probing.js';
 
 /** When an answer names more members that are new to this node, their ring is made in turns first: each member takes 1 ms. */
 const MAX_UNKNOWN = 4;
+/** A heartbeat waits this part of the suspicion time for its answer: as long as others wait before they act for a member. */
+const HEARTBEAT_TIMEOUT = 0.5;
 /** Other members are asked about a member that was silent for this many beats. */
 const LATE_BEATS = 2;
 
@@ -159,11 +161,7 @@ export class PeerRpc {
     this.heartbeating.add(to);
     const agreed = this.exchanged.get(to)?.view === this.parts.membership.view();
     const members = this.parts.probing.recordsFor(agreed, late);
-    await this.ask(
-      to,
-      { kind: 'heartbeat', members },
-      Math.ceil(this.parts.suspectAfterMs * this.parts.probing.timeoutPart),
-    );
+    await this.ask(to, { kind: 'heartbeat', members }, Math.ceil(this.parts.suspectAfterMs * HEARTBEAT_TIMEOUT));
     this.heartbeating.delete(to);
   }
 

@@ -7,8 +7,6 @@ import type { RegistryMembership } from './registry-membership.js';
 
 /** Decides which members this node sends heartbeats to, and what these say. Gossip and a registry differ here. */
 export interface Probing {
-  /** A heartbeat waits for its answer for this part of the suspicion time. */
-  readonly timeoutPart: number;
   /**
    * Whether this node fetches the list of every peer whose view is later than its own. Under gossip it fetches none
    * from a peer that has just sent a list, as both compare lists with each heartbeat.
@@ -44,8 +42,6 @@ const MAX_DEAD = 8;
  * missed, and to one other member in turn. So the cost of a beat does not grow with the number of members.
  */
 export class GossipProbing implements Probing {
-  // Longer than a member has to answer before others act for it.
-  readonly timeoutPart = 0.5;
   readonly fetchesViews = false;
   private beats = 0;
 
@@ -130,8 +126,6 @@ const ASKED_ABOUT = 3;
 
 /** With a registry: heartbeats go only to members that do not answer, and to a few others that may have heard them. */
 export class RegistryProbing implements Probing {
-  // Longer than under gossip: here a slow answer must be heard too.
-  readonly timeoutPart = 0.5;
   readonly fetchesViews = true;
   private turn = 0;
 

@@ -29,7 +29,6 @@ function createRpc(
     transport: { send },
     probing: {
       urgent: () => [],
-      timeoutPart: 1,
       fetchesViews: false,
     } as unknown as Probing,
     policiesDigest: () => '',
