@@ -236,8 +236,8 @@ export type PeerAnswer =
   | { readonly kind: 'policies-written'; readonly written: RingWritten | null };
 
 /**
- * `overloaded`: too many checks wait at the receiver, and nothing was charged. `null`: the receiver does not decide for
- * the client.
+ * `overloaded`: too many checks wait at the receiver, and nothing was charged. `not-mine`: the receiver does not decide
+ * for the client.
  */
 export type CheckResult = DecidedByPeer | 'overloaded' | 'not-mine';
 

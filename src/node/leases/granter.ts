@@ -57,7 +57,7 @@ export class LeaseGranter {
   ) {}
 
   /**
-   * Takes the tokens out of the buckets, and answers when all successors know, so that a crash frees none of them. A
+   * Takes the tokens out of the buckets, and answers when all replicas know, so that a crash frees none of them. A
    * holder cannot return the leases of another one.
    */
   async lease(
@@ -71,7 +71,7 @@ export class LeaseGranter {
     const granted = requests.map((request) => this.grant(request, holder, nowMs));
     const clients = requests.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
     if (clients.length === 0) return requests.map(() => null);
-    // All successors must know: the holder goes on spending even if several of them die together.
+    // All replicas must know: the holder goes on spending even if several of them die together.
     const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
     return requests.map(({ clientId }, i) => {
       const given = granted[i];
