@@ -216,8 +216,10 @@ describe('the library', function () {
           node: {
             activePolicies: WITHOUT_POLICIES,
             settler: { settle: () => Promise.resolve({ kind: 'unavailable' }) },
-            describe: () => Promise.resolve(undefined),
-            forget: () => Promise.resolve(false),
+            admin: {
+              describe: () => Promise.resolve(undefined),
+              forget: () => Promise.resolve(false),
+            },
           },
         },
         throws ? 'throw' : 'closed',

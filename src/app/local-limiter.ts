@@ -3,15 +3,14 @@ import { systemTime } from '../client/runtime.js';
 import { TokenringError } from '../lib/error.js';
 import { decideAlone, type BatchDecider } from '../limits/decide/check-batch.js';
 import { LimiterMethods, type Limiter, type OnUnavailable } from '../limits/request/limiter.js';
-import type { ClusterNode } from '../node/node.js';
 import type { Policies } from '../policy/active-policies.js';
-import { ClientCalls } from '../server/edge/client-calls.js';
+import { ClientCalls, type ClientNode } from '../server/edge/client-calls.js';
 import { readCheck } from '../server/validate/request.js';
 
 /** The parts of a member that its limiter uses. */
 interface LimitedMember {
   readonly checks: BatchDecider;
-  readonly node: Pick<ClusterNode, 'settler' | 'describe' | 'forget'> & { readonly activePolicies: Policies };
+  readonly node: ClientNode & { readonly activePolicies: Policies };
 }
 
 /** The limiter of a node in this process. */

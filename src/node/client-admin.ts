@@ -1,7 +1,8 @@
-import type { ClientDescription } from '../limits/request/description.js';
+import { advance, remaining, resetMs } from '../limits/bucket/bucket.js';
+import type { BucketDescription, ClientDescription } from '../limits/request/description.js';
+import type { Clock } from '../lib/system.js';
 import type { Denials } from '../limits/decide/denials.js';
 import type { NodeId } from '../limits/ring/ring.js';
-import type { CheckRouter } from './decide/check-router.js';
 import type { WriteBehind } from './durability/write-behind.js';
 import type { LeaseHolder } from './leases/holder.js';
 import type { Membership } from '../membership/membership.js';
@@ -23,7 +24,7 @@ export class ClientAdmin {
       readonly membership: Membership;
       readonly ask: Ask;
       readonly router: Router;
-      readonly limiter: Pick<CheckRouter, 'describe'>;
+      readonly clock: Clock;
       readonly replicator: Pick<Replicator, 'flush'>;
       readonly table: BucketTable;
       readonly recent: RecentDecisions;
@@ -34,6 +35,20 @@ export class ClientAdmin {
     },
     private readonly options: { timeoutMs: number },
   ) {}
+
+  /** The consumption of a client as this node knows it. Consumes nothing. */
+  describeHere(clientId: string): ClientDescription {
+    const { clock, table, membership } = this.deps;
+    const nowMs = clock.nowMs();
+    const buckets: BucketDescription[] = [];
+    for (let bucket = table.peek(clientId)?.first; bucket !== undefined; bucket = bucket.next) {
+      advance(bucket, nowMs);
+      const { scope, policy, algorithm, windowMs, limit } = bucket.rule;
+      const left = remaining(bucket, bucket.rule);
+      buckets.push({ scope, policy, algorithm, windowMs, limit, remaining: left, resetMs: resetMs(bucket, nowMs) });
+    }
+    return { clientId, owner: membership.self().id, buckets };
+  }
 
   /** Forgets a client on this node alone. */
   forgetHere(clientId: string): void {
@@ -48,7 +63,7 @@ export class ClientAdmin {
   /** Describes a client as its owner knows it; `undefined` if the owner does not answer. */
   async describe(clientId: string): Promise<ClientDescription | undefined> {
     const to = route(this.deps.membership, clientId);
-    if (to.kind !== 'forward') return this.deps.limiter.describe(clientId);
+    if (to.kind !== 'forward') return this.describeHere(clientId);
     const asked = await this.deps.ask(to.id, { kind: 'describe', clientId }, this.options.timeoutMs);
     return asked.kind === 'answer' && asked.body.kind === 'described' ? asked.body.client : undefined;
   }

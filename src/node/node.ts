@@ -1,4 +1,3 @@
-import type { ClientDescription } from '../limits/request/description.js';
 import { ClientAdmin } from './client-admin.js';
 import { CheckPipeline } from './decide/check-pipeline.js';
 import { DecisionGate } from './decide/decision-gate.js';
@@ -38,7 +37,9 @@ export class ClusterNode {
   /** Decides checks as policies want it; callers use this. */
   readonly checks: CheckPipeline;
   /** Decides checks under their rules alone. */
-  readonly limiter: CheckRouter;
+  readonly checkRouter: CheckRouter;
+  /** Describes and forgets single clients. */
+  readonly admin: ClientAdmin;
   /** Makes checks wait while this node may not decide, and no other does. */
   readonly gate = new DecisionGate();
   readonly membership: Membership;
@@ -53,7 +54,6 @@ export class ClusterNode {
   private readonly decisions: DecisionParts;
   private readonly donor: Donor;
   private readonly peerRpc: PeerRpc;
-  private readonly admin: ClientAdmin;
   private readonly lifecycle: Lifecycle;
   private readonly peerHandler: PeerHandler;
   private releaseLeavers: (() => void) | undefined;
@@ -102,15 +102,15 @@ export class ClusterNode {
     this.buckets = wireBuckets(deps, { membership, ask }, options);
     const { table, recent, reservations, copies, replicator, writeBehind } = this.buckets;
     this.decisions = wireDecisions(deps, this.members, this.buckets, { ask, router, gate, detectPause }, options);
-    const { limiter, peerChecks, leaseHolder, leaseGranter, denials, settler, topClients } = this.decisions;
-    this.limiter = limiter;
+    const { checkRouter, peerChecks, leaseHolder, leaseGranter, denials, settler, topClients } = this.decisions;
+    this.checkRouter = checkRouter;
     this.leaseGranter = leaseGranter;
     this.settler = settler;
     activePolicies.onChange(() => denials.clear());
-    this.checks = new CheckPipeline({ clock, timers, limiter, membership, topClients });
+    this.checks = new CheckPipeline({ clock, timers, checkRouter, membership, topClients });
     const donor = (this.donor = new Donor(table, copies, membership, replicator, options.replicas));
     this.admin = new ClientAdmin(
-      { membership, ask, router, limiter, replicator, table, recent, reservations, leaseHolder, denials, writeBehind },
+      { clock, membership, ask, router, replicator, table, recent, reservations, leaseHolder, denials, writeBehind },
       { timeoutMs },
     );
     const stats = (): NodeStats => this.stats();
@@ -122,7 +122,6 @@ export class ClusterNode {
     this.peerHandler = new PeerHandler({
       clock,
       membership,
-      limiter,
       peerChecks,
       leaseGranter,
       donor,
@@ -170,16 +169,6 @@ export class ClusterNode {
   /** Why this node is not in a ring yet; `undefined` if it is, or is about to be. */
   waitingFor(): string | undefined {
     return this.lifecycle.waitingFor();
-  }
-
-  /** Describes a client as its owner knows it; `undefined` if the owner does not answer. */
-  describe(clientId: string): Promise<ClientDescription | undefined> {
-    return this.admin.describe(clientId);
-  }
-
-  /** Forgets a client on every node. @returns whether all members that are up have done so */
-  forget(clientId: string): Promise<boolean> {
-    return this.admin.forget(clientId);
   }
 
   /**

@@ -3,7 +3,6 @@ import type { Donor } from '../replication/donor.js';
 import type { Replicator } from '../replication/replicator.js';
 import type { Copies } from '../state/copies.js';
 import type { LeaseGranter } from './leases/granter.js';
-import type { CheckRouter } from './decide/check-router.js';
 import type { PeerChecks } from './decide/peer-checks.js';
 import type { AdaptiveController } from './policies/adaptive-controller.js';
 import type { Membership } from '../membership/membership.js';
@@ -31,7 +30,6 @@ export class PeerHandler {
     private readonly parts: {
       readonly clock: Clock;
       readonly membership: Membership;
-      readonly limiter: Pick<CheckRouter, 'describe'>;
       readonly peerChecks: PeerChecks;
       readonly leaseGranter: LeaseGranter;
       readonly donor: Donor;
@@ -41,7 +39,7 @@ export class PeerHandler {
       readonly copies: Pick<Copies, 'merge'>;
       readonly replicator: Pick<Replicator, 'copiesReceived'>;
       readonly peerRpc: Pick<PeerRpc, 'answerHeartbeat' | 'heartbeat'>;
-      readonly admin: Pick<ClientAdmin, 'forgetHere'>;
+      readonly admin: Pick<ClientAdmin, 'describeHere' | 'forgetHere'>;
       readonly observer: Observer;
       readonly maxAnswerBytes: number;
       readonly giveUpAfterMs: number;
@@ -76,7 +74,7 @@ export class PeerHandler {
       case 'paused':
         return { kind: 'acted', acted: membership.mayHaveActedFor(from, message.incarnation) };
       case 'describe':
-        return { kind: 'described', client: this.parts.limiter.describe(message.clientId) };
+        return { kind: 'described', client: this.parts.admin.describeHere(message.clientId) };
       case 'forget':
         this.parts.admin.forgetHere(message.clientId);
         return { kind: 'forgotten' };

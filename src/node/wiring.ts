@@ -201,7 +201,7 @@ export function wireBuckets(
 
 /** The parts that decide checks, on this node or by asking another one. */
 export interface DecisionParts {
-  readonly limiter: CheckRouter;
+  readonly checkRouter: CheckRouter;
   readonly peerChecks: PeerChecks;
   readonly forwarder: Forwarder;
   readonly leaseHolder: LeaseHolder;
@@ -263,9 +263,8 @@ export function wireDecisions(
     topClients,
   });
   const peerChecks = new PeerChecks({ clock, membership, gate, owner, detectPause, maxWaitingBytes });
-  const limiter = new CheckRouter({
+  const checkRouter = new CheckRouter({
     clock,
-    table,
     membership,
     gate,
     owner,
@@ -288,7 +287,7 @@ export function wireDecisions(
     acknowledger,
     timeoutMs: suspectAfterMs,
   });
-  return { limiter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
+  return { checkRouter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
 }
 
 function createDenials(maxBytes: number): Denials {

@@ -28,10 +28,10 @@ function decision(more: Partial<Decision> = {}): Decision {
   };
 }
 
-/** @param answer what the limiter decides; a promise for what another node decides */
+/** @param answer what the router of checks decides; a promise for what another node decides */
 function createSetup(answer: Decision | Promise<Decision>) {
   const asked: Check[] = [];
-  const limiter = {
+  const checkRouter = {
     decide(batch: CheckBatch, from?: number, to?: number) {
       const items = batch.items.slice(from, to).filter((item) => !item.isAnswered);
       for (const item of items) asked.push(item.check);
@@ -52,7 +52,7 @@ function createSetup(answer: Decision | Promise<Decision>) {
     pipeline: new CheckPipeline({
       clock: createFakeClock(0),
       timers,
-      limiter,
+      checkRouter,
       membership,
       topClients: new TopClients(1),
     }),
@@ -98,7 +98,7 @@ describe('the check pipeline', () => {
     expect(asked).to.deep.equal(checks);
   });
 
-  it('hands a check without policy terms to the limiter, and its answer back as it is', () => {
+  it('hands a check without policy terms to the router, and its answer back as it is', () => {
     const answer = decision();
     const { pipeline, asked } = createSetup(answer);
     const check = checkOf(RULES);
@@ -106,7 +106,7 @@ describe('the check pipeline', () => {
     expect(asked).to.deep.equal([check]);
   });
 
-  it('answers for clients on a list without the limiter, and counts nothing for them', () => {
+  it('answers for clients on a list without the router, and counts nothing for them', () => {
     const { pipeline, asked } = createSetup(decision());
     const allowed = decideAlone(pipeline, { ...checkOf(RULES), terms: termsOf({ listed: 'allow' }) });
     expect(allowed).to.include({ allowed: true, remaining: 10, retryAfterMs: 0 });

@@ -7,6 +7,7 @@ import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import type { LeaseHolder } from '../../src/node/leases/holder.js';
 import { DecisionGate } from '../../src/node/decide/decision-gate.js';
+import { ClientAdmin } from '../../src/node/client-admin.js';
 import { CheckRouter } from '../../src/node/decide/check-router.js';
 import { Owner } from '../../src/node/decide/owner.js';
 import { RecentDecisions } from '../../src/state/recent-decisions.js';
@@ -27,7 +28,8 @@ const unused = (name: string) =>
 interface Lone {
   readonly clock: FakeClock;
   readonly table: BucketTable;
-  readonly limiter: CheckRouter;
+  readonly checkRouter: CheckRouter;
+  readonly describe: ClientAdmin['describeHere'];
   readonly gate: DecisionGate;
   /** The clients of which copies are to be sent, each time anew. */
   readonly changed: readonly string[];
@@ -35,7 +37,7 @@ interface Lone {
   readonly ask: (options?: Partial<Check>) => Decision;
 }
 
-/** The limiter of the only member of a ring, which decides for every client. */
+/** The router of checks of the only member of a ring, which decides for every client. */
 function createLone(): Lone {
   const clock = createFakeClock(1_000);
   const table = new BucketTable({ maxClients: 100 });
@@ -48,9 +50,8 @@ function createLone(): Lone {
   let checks = 0;
   const topClients = new TopClients(1);
   const gate = new DecisionGate();
-  const limiter = new CheckRouter({
+  const checkRouter = new CheckRouter({
     clock,
-    table,
     membership,
     gate,
     topClients,
@@ -71,21 +72,26 @@ function createLone(): Lone {
     // A check that is put off for ever must fail, not hang.
     detectPause: () => (++checks > 1_000 ? expect.fail('checks again and again') : undefined),
   });
+  const admin = new ClientAdmin(
+    { clock, table, membership } as unknown as ConstructorParameters<typeof ClientAdmin>[0],
+    { timeoutMs: 1 },
+  );
   return {
     clock,
     table,
-    limiter,
+    checkRouter,
+    describe: (clientId) => admin.describeHere(clientId),
     gate,
     changed,
     ask(options) {
-      const decision = decideAlone(limiter, checkOf([tokenBucket(10, 1_000)], options));
+      const decision = decideAlone(checkRouter, checkOf([tokenBucket(10, 1_000)], options));
       if (decision instanceof Promise) expect.fail('was not decided at once');
       return decision;
     },
   };
 }
 
-describe('limiter', () => {
+describe('the router of checks', () => {
   it('decides at once for the clients of its node, and says who decided', () => {
     const { ask } = createLone();
     expect(ask()).to.deep.equal({
@@ -131,8 +137,8 @@ describe('limiter', () => {
       return batch;
     };
     const RULES = [ruleOf('token-bucket', 10, 60_000, 10, undefined)];
-    const askAll = ({ limiter }: Lone, batch: CheckBatch): number[] => {
-      expect(limiter.decide(batch)).to.equal(undefined);
+    const askAll = ({ checkRouter }: Lone, batch: CheckBatch): number[] => {
+      expect(checkRouter.decide(batch)).to.equal(undefined);
       return batch.items.map(({ decision }) => decision.remaining);
     };
 
@@ -150,13 +156,15 @@ describe('limiter', () => {
     it('gives them to an item that comes alone or in another batch, and to a batch after its item came alone', () => {
       const lone = createLone();
       expect(askAll(lone, batchOf('b', {}, {}))).to.deep.equal([9, 8]);
-      expect(decideAlone(lone.limiter, createCheck(clientKey('alice'), RULES, { requestId: 'b#1' }))).to.include({
+      expect(decideAlone(lone.checkRouter, createCheck(clientKey('alice'), RULES, { requestId: 'b#1' }))).to.include({
         remaining: 8,
       });
       expect(askAll(lone, batchOf('other', {}, { requestId: 'b#0' }))).to.deep.equal([7, 9]);
-      expect(decideAlone(lone.limiter, createCheck(clientKey('alice'), RULES, { requestId: 'late#1' }))).to.include({
-        remaining: 6,
-      });
+      expect(decideAlone(lone.checkRouter, createCheck(clientKey('alice'), RULES, { requestId: 'late#1' }))).to.include(
+        {
+          remaining: 6,
+        },
+      );
       expect(askAll(lone, batchOf('late', {}, {}))).to.deep.equal([5, 6]);
     });
 
@@ -245,7 +253,7 @@ describe('limiter', () => {
   });
 
   it('describes what a client has consumed under each limit, and consumes nothing', () => {
-    const { ask, clock, limiter } = createLone();
+    const { ask, clock, describe } = createLone();
     const login = { ...slidingWindow(5, 3_200), policy: 'login', scope: 'web' };
     ask({ cost: 4 });
     ask({ rules: [login], cost: 2 });
@@ -274,27 +282,27 @@ describe('limiter', () => {
         },
       ],
     };
-    expect(limiter.describe('alice')).to.deep.equal(description);
-    expect(limiter.describe('alice')).to.deep.equal(description);
-    expect(limiter.describe('bob')).to.deep.equal({ clientId: 'bob', owner: 'a:1', buckets: [] });
+    expect(describe('alice')).to.deep.equal(description);
+    expect(describe('alice')).to.deep.equal(description);
+    expect(describe('bob')).to.deep.equal({ clientId: 'bob', owner: 'a:1', buckets: [] });
   });
 
   it('describes it under the last limit that was not 0, at whose rate it decays', () => {
-    const { ask, limiter } = createLone();
+    const { ask, describe } = createLone();
     ask({ cost: 4 });
     ask({ rules: [tokenBucket(0, 1_000)] });
-    expect(limiter.describe('alice').buckets[0]).to.include({ limit: 10, remaining: 6 });
+    expect(describe('alice').buckets[0]).to.include({ limit: 10, remaining: 6 });
   });
 
   it('counts a limit that a client loses to its 65th, and not one at rest', () => {
-    const { ask, clock, table, limiter } = createLone();
+    const { ask, clock, table, describe } = createLone();
     for (let i = 1; i <= 63; i += 1) ask({ rules: [tokenBucket(1, i * 1_000_000)] });
     ask({ rules: [tokenBucket(1, 1)] });
     clock.advance(1);
     ask({ rules: [tokenBucket(1, 64_000_000)] });
-    expect([limiter.describe('alice').buckets.length, table.unexpiredEvictions()]).to.deep.equal([64, 0]);
+    expect([describe('alice').buckets.length, table.unexpiredEvictions()]).to.deep.equal([64, 0]);
     ask({ rules: [tokenBucket(1, 65_000_000), tokenBucket(1, 66_000_000)] });
-    expect([limiter.describe('alice').buckets.length, table.unexpiredEvictions()]).to.deep.equal([64, 2]);
+    expect([describe('alice').buckets.length, table.unexpiredEvictions()]).to.deep.equal([64, 2]);
     expect(ask({ rules: [tokenBucket(1, 3_000_000)] }).allowed).to.equal(false);
     expect(ask({ rules: [tokenBucket(1, 2_000_000)] }).allowed, 'the second to come').to.equal(true);
   });
@@ -316,17 +324,17 @@ describe('limiter', () => {
   });
 
   it('starts afresh for a client whom the table has forgotten', () => {
-    const { ask, table, limiter } = createLone();
+    const { ask, table, describe } = createLone();
     ask({ cost: 10 });
     table.delete('alice');
-    expect(limiter.describe('alice').buckets).to.deep.equal([]);
+    expect(describe('alice').buckets).to.deep.equal([]);
     expect(ask().remaining).to.equal(9);
   });
 
   it('makes all checks wait while it is held, by however many, and then decides them', async () => {
-    const { limiter, gate, ask } = createLone();
+    const { checkRouter, gate, ask } = createLone();
     const releases = [gate.close(), gate.close(), gate.close()];
-    const waiting = decideAlone(limiter, checkOf([tokenBucket(10, 1_000)]));
+    const waiting = decideAlone(checkRouter, checkOf([tokenBucket(10, 1_000)]));
     expect(waiting).to.be.instanceOf(Promise);
     let decided = false;
     void Promise.resolve(waiting).then(() => (decided = true));

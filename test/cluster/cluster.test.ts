@@ -23,7 +23,7 @@ async function startCluster(world: World, count: number, options: SpawnOptions =
 }
 
 async function ask(world: World, at: string, check: Check): Promise<Decision> {
-  return world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, check)), 5_000);
+  return world.until(Promise.resolve(decideAlone(world.node(at).cluster.checkRouter, check)), 5_000);
 }
 
 /** Asks the nodes in turn until denied; returns how many were allowed. */
@@ -157,8 +157,8 @@ describe('a cluster', () => {
     for (const clientId of all) {
       const owner = ownerOf(world, 'a:1', clientId);
       const [successor] = world.node(owner).cluster.membership.ring().successors(clientId, 1);
-      const [there] = world.node(owner).cluster.limiter.describe(clientId).buckets;
-      const [copy] = world.node(successor!).cluster.limiter.describe(clientId).buckets;
+      const [there] = world.node(owner).cluster.admin.describeHere(clientId).buckets;
+      const [copy] = world.node(successor!).cluster.admin.describeHere(clientId).buckets;
       expect(copy!.limit).to.equal(1_000);
       expect(copy!.resetMs - there!.resetMs).to.be.within(0, 100);
     }
@@ -259,8 +259,8 @@ describe('a cluster', () => {
     const cut = ['a:1', 'b:1'];
     world.setLink((from, to) => (cut.includes(from) && cut.includes(to) ? undefined : 1));
     for (let i = 0; i < 600; i += 1) {
-      const { limiter, membership } = world.node(ids[i % 3]!).cluster;
-      void decideAlone(limiter, checkOf(`client ${i % 50}`));
+      const { checkRouter, membership } = world.node(ids[i % 3]!).cluster;
+      void decideAlone(checkRouter, checkOf(`client ${i % 50}`));
       await world.run(5);
       // One that is down is stood in for: two would decide for its clients.
       for (const id of ids) expect(membership.isDown(id), `${id} for ${membership.self().id} at ${i}`).to.equal(false);

@@ -41,7 +41,10 @@ function createCluster(seed: number, shared: boolean): Cluster {
     stores,
     start: (id) => world.spawn(id, { seeds: IDS, store: stores.get(id)! }).cluster.start(),
     ask: (at, clientId) =>
-      world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, checkOf(clientId, [PER_HOUR]))), 20_000),
+      world.until(
+        Promise.resolve(decideAlone(world.node(at).cluster.checkRouter, checkOf(clientId, [PER_HOUR]))),
+        20_000,
+      ),
     async askAll(at) {
       let allowed = 0;
       for (const clientId of CLIENTS) if ((await cluster.ask(at, clientId)).allowed) allowed += 1;
@@ -138,7 +141,7 @@ describe('cold-start recovery', () => {
 
   it('does not bring back a forgotten client', async () => {
     const cluster = await createUsedUp(5, false);
-    await cluster.world.until(cluster.world.node('a:1').cluster.forget('client 7'), 5_000);
+    await cluster.world.until(cluster.world.node('a:1').cluster.admin.forget('client 7'), 5_000);
     await cluster.world.run(1_000);
     killAll(cluster);
     await cluster.world.run(1_000);

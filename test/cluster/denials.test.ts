@@ -60,7 +60,7 @@ describe('remembered denials', () => {
     const { world, ids } = await startRing(3);
     const check = checkOf('abuser', [token(5, HOUR_MS)]);
     await drive(world, ids, { perSecond: 1_000, forMs: 100, check: () => check });
-    await world.until(world.node('a:1').cluster.forget('abuser'), 1_000);
+    await world.until(world.node('a:1').cluster.admin.forget('abuser'), 1_000);
     const answers = await drive(world, ids, { perSecond: 1_000, forMs: 3, check: () => check });
     expect(shareOf(answers, isDenied)).to.equal(0);
   });
@@ -81,11 +81,11 @@ describe('remembered denials', () => {
       await drive(world, [owner], { ...ask, forMs: 12 });
       const [from, to] = slow.map((role) => ({ owner, heir, other })[role]);
       world.setLink((a, b) => (a === from && b === to ? 20 : 1));
-      world.deliver(other, ({ cluster }) => void decideAlone(cluster.limiter, check));
+      world.deliver(other, ({ cluster }) => void decideAlone(cluster.checkRouter, check));
       await world.run(5);
-      const reset = world.node(heir!).cluster.forget('abuser');
+      const reset = world.node(heir!).cluster.admin.forget('abuser');
       await world.run(5);
-      world.deliver(other, ({ cluster }) => void decideAlone(cluster.limiter, check));
+      world.deliver(other, ({ cluster }) => void decideAlone(cluster.checkRouter, check));
       await world.until(reset, 1_000);
       world.setLink(() => 1);
       await world.run(100);

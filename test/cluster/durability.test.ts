@@ -53,7 +53,7 @@ function placesOf(world: World, clientId: string): { owner: string; successor: s
 }
 
 const usedAt = (world: World, at: string, clientId: string): number =>
-  LIMIT - (world.node(at).cluster.limiter.describe(clientId).buckets[0]?.remaining ?? LIMIT);
+  LIMIT - (world.node(at).cluster.admin.describeHere(clientId).buckets[0]?.remaining ?? LIMIT);
 
 /** Uses up limits through one node, kills another the moment that all is answered, and counts what passes in all. */
 async function admittedAround(

@@ -26,7 +26,7 @@ async function startCluster(world: World, count: number, options: SpawnOptions =
 
 async function ask(world: World, at: string, clientId: string): Promise<Decision> {
   const check = checkOf(clientId, [PER_HOUR]);
-  return world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, check)), 5_000);
+  return world.until(Promise.resolve(decideAlone(world.node(at).cluster.checkRouter, check)), 5_000);
 }
 
 async function exhaust(world: World, ids: readonly string[], clientId: string, times = 15): Promise<number> {
@@ -108,8 +108,8 @@ describe('a cluster whose members are written down in etcd', () => {
     const mine: string[] = [];
     for (let i = 0; mine.length < 21_000; i += 1)
       if (ring.owner(`client ${i}`) === a && ring.successors(`client ${i}`, 1)[0] === b) mine.push(`client ${i}`);
-    const { limiter } = world.node(a).cluster;
-    const use = (clientId: string): void => void decideAlone(limiter, checkOf(clientId, [PER_HOUR]));
+    const { checkRouter } = world.node(a).cluster;
+    const use = (clientId: string): void => void decideAlone(checkRouter, checkOf(clientId, [PER_HOUR]));
     const [idle, busy] = [mine.slice(0, 20), mine.slice(20)];
     for (const clientId of idle) for (let i = 0; i < 4; i += 1) use(clientId);
     await world.run(300);
@@ -131,13 +131,13 @@ describe('a cluster whose members are written down in etcd', () => {
       string,
     ];
     const { cluster } = world.node(a);
-    const { membership, limiter } = cluster;
+    const { membership, checkRouter } = cluster;
     const stats = (): NodeStats => cluster.stats();
     const mine: string[] = [];
     for (let i = 0; mine.length < 60_000; i += 1)
       if (membership.ring().owner(`client ${i}`) === a) mine.push(`client ${i}`);
     const seldom = mine.slice(0, 200).filter((id) => membership.ring().successors(id, 1)[0] === b);
-    const use = (clientId: string): void => void decideAlone(limiter, checkOf(clientId, [PER_HOUR]));
+    const use = (clientId: string): void => void decideAlone(checkRouter, checkOf(clientId, [PER_HOUR]));
     for (const clientId of mine) for (let i = 0; i < (seldom.includes(clientId) ? 4 : 1); i += 1) use(clientId);
     await world.run(2_000);
     expect(stats().unplacedClients).to.equal(0);
@@ -216,7 +216,7 @@ describe('a cluster whose members are written down in etcd', () => {
     const ids = await startCluster(world, 3);
     cut(world, ['a:1'], ['b:1']);
     for (let i = 0; i < 40; i += 1) {
-      void decideAlone(world.node('a:1').cluster.limiter, createCheck(clientKey(`client ${i}`), [PER_HOUR]));
+      void decideAlone(world.node('a:1').cluster.checkRouter, createCheck(clientKey(`client ${i}`), [PER_HOUR]));
       await world.run(100);
       for (const id of ids) {
         const { membership } = world.node(id).cluster;

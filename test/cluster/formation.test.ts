@@ -8,7 +8,7 @@ import { checkOf, startRing } from './traffic.js';
 
 const RULE = ruleOf('token-bucket', 10, 3_600_000, 10, undefined);
 const ask = (world: World, at: string, clientId: string): Promise<Decision> =>
-  Promise.resolve(decideAlone(world.node(at).cluster.limiter, checkOf(clientId, [RULE])));
+  Promise.resolve(decideAlone(world.node(at).cluster.checkRouter, checkOf(clientId, [RULE])));
 
 describe('a ring in formation', () => {
   it('lets checks wait until it has members, and none is decided by a fallback', async () => {

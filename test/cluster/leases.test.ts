@@ -22,7 +22,7 @@ const tokensOf = (answers: readonly Answer[]): number =>
   answers.reduce((sum, { check, decision }) => sum + (decision.allowed ? check.cost : 0), 0);
 
 function leftAt(world: World, node: string, clientId: string): number {
-  return world.node(node).cluster.limiter.describe(clientId).buckets[0]!.remaining;
+  return world.node(node).cluster.admin.describeHere(clientId).buckets[0]!.remaining;
 }
 
 function chunksOf<T>(all: readonly T[], size: number): T[][] {
@@ -123,7 +123,7 @@ describe('leases', () => {
     const { world, ids } = await startRing(3);
     const check = checkOf('hot', [token(1_000, HOUR_MS)]);
     await drive(world, ids, { perSecond: 1_000, forMs: 400, check: () => check });
-    expect(await world.until(world.node('a:1').cluster.forget('hot'), 1_000)).to.equal(true);
+    expect(await world.until(world.node('a:1').cluster.admin.forget('hot'), 1_000)).to.equal(true);
     for (const id of ids) expect(world.node(id).cluster.stats().leasedClients).to.equal(0);
     const answers = await drive(world, ids, { perSecond: 3_000, forMs: 1_000, check: () => check });
     expect(tokensOf(answers)).to.equal(1_000);
@@ -139,7 +139,7 @@ describe('leases', () => {
     const isHot = (id: string): boolean => ring.owner(id) === 'a:1' && ring.successors(id, 2).join() === 'b:1,c:1';
     const hot = Array.from({ length: 200 }, (_, i) => `hot ${i}`).find(isHot)!;
     const crowd = Array.from({ length: 8_000 }, (_, i) => `client ${i}`);
-    const ask = (id: string): unknown => decideAlone(world.node('a:1').cluster.limiter, checkOf(id, rules));
+    const ask = (id: string): unknown => decideAlone(world.node('a:1').cluster.checkRouter, checkOf(id, rules));
     // A walk begins with the latest clients, so it visits this one last.
     for (const clients of [[hot], ...chunksOf(crowd, 100)]) {
       clients.forEach(ask);
@@ -352,7 +352,7 @@ describe('the leaseGranter', () => {
     const { world, ids } = await startRing(3);
     const { owner, heir: holder, rest } = rolesOf(world, ids, 'hot');
     const { cluster } = world.node(owner);
-    const { leaseGranter, limiter } = cluster;
+    const { leaseGranter, checkRouter } = cluster;
     const stats = (): NodeStats => cluster.stats();
     const rules = [token(100, HOUR_MS)];
     await drive(world, [owner], { perSecond: 1_000, forMs: 10, check: () => checkOf('hot', rules) });
@@ -371,7 +371,7 @@ describe('the leaseGranter', () => {
     expect(leftAt(world, owner, 'hot')).to.equal(90);
     await back(grant!.id, 20);
     expect(leftAt(world, owner, 'hot')).to.equal(90);
-    expect(await decideAlone(limiter, checkOf('hot', rules, { cost: 91 }))).to.include({
+    expect(await decideAlone(checkRouter, checkOf('hot', rules, { cost: 91 }))).to.include({
       allowed: false,
       source: 'owner',
     });

@@ -22,7 +22,7 @@ async function startAll(world: World, ids: readonly string[]): Promise<void> {
 
 async function take(world: World, at: string, clientId: string, more: Partial<Check> = {}): Promise<boolean> {
   const check = checkOf(clientId, [PER_HOUR], more);
-  const decision = await world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, check)), 5_000);
+  const decision = await world.until(Promise.resolve(decideAlone(world.node(at).cluster.checkRouter, check)), 5_000);
   expect(decision.source).not.to.equal('fallback');
   return decision.allowed;
 }

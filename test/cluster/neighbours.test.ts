@@ -207,13 +207,13 @@ describe('a ring of 20', () => {
     const [a] = ids;
     const b = ids.find((id) => id !== a && !neighboursOf(a!, without(ids, a!), COUNT).has(id))!;
     world.setLink((from, to) => ((from === a && to === b) || (from === b && to === a) ? undefined : 1));
-    const { membership, limiter } = world.node(a!).cluster;
+    const { membership, checkRouter } = world.node(a!).cluster;
     const clientId = Array.from({ length: 1_000 }, (_, i) => `client ${i}`).find(
       (id) => membership.ring().owner(id) === b,
     )!;
     const version = membership.ringVersion();
     for (let i = 0; i < 40; i += 1) {
-      void decideAlone(limiter, checkOf(clientId, [RULE]));
+      void decideAlone(checkRouter, checkOf(clientId, [RULE]));
       await world.run(100);
       expect(membership.isDown(b)).to.equal(false);
     }

@@ -42,10 +42,10 @@ describe('copies on their way', () => {
     await world.run(500);
     const clients = Array.from({ length: 800 }, (_, i) => `client ${i}`);
     const owned = clients.filter((id) => world.node('a:1').cluster.membership.ring().owner(id) === 'a:1');
-    const { limiter } = world.node('a:1').cluster;
+    const { checkRouter } = world.node('a:1').cluster;
     for (const id of owned)
       for (let i = 0; i < IDS_EACH; i += 1)
-        await decideAlone(limiter, checkOf(id, RULES, { requestId: `${i}`.padEnd(128, '\n') }));
+        await decideAlone(checkRouter, checkOf(id, RULES, { requestId: `${i}`.padEnd(128, '\n') }));
     await world.run(1_000);
     expect(lost()).to.equal(0);
     expect(all()).to.be.above(MAX_MESSAGE_BYTES);
@@ -53,7 +53,7 @@ describe('copies on their way', () => {
     await world.run(3_000);
     for (const id of owned) {
       const { remaining } = await world.until(
-        Promise.resolve(decideAlone(world.node('b:1').cluster.limiter, checkOf(id, RULES, { peek: true }))),
+        Promise.resolve(decideAlone(world.node('b:1').cluster.checkRouter, checkOf(id, RULES, { peek: true }))),
         1_000,
       );
       // One comes back in 3.6 s.
@@ -89,12 +89,12 @@ describe('copies on their way', () => {
       await world.until(world.spawn(id, { seeds: ids, maxClients: 100_000 }).cluster.start(), 60_000);
     expect(Math.max(...handed.map((one) => one.clients))).to.equal(1_000);
     expect(handed.filter(({ more }) => more)).to.have.length.above(1);
-    const { limiter, membership } = world.node('c:1').cluster;
+    const { checkRouter, membership } = world.node('c:1').cluster;
     const owned = clients.filter((id) => membership.ring().owner(id) === 'c:1');
     expect(owned).to.have.length.above(1_500);
     for (const id of owned) {
       const { remaining } = await world.until(
-        Promise.resolve(decideAlone(limiter, checkOf(id, [rule], { peek: true }))),
+        Promise.resolve(decideAlone(checkRouter, checkOf(id, [rule], { peek: true }))),
         1_000,
       );
       expect(remaining, id).to.equal(6);

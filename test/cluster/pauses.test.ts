@@ -30,7 +30,7 @@ const clientOf = (world: World, owner: string): string =>
 function ask(world: World, at: string, clientId: string): Promise<Decision> {
   return new Promise((resolve) => {
     const check = checkOf(clientId, [RULE]);
-    world.deliver(at, ({ cluster }) => void Promise.resolve(decideAlone(cluster.limiter, check)).then(resolve));
+    world.deliver(at, ({ cluster }) => void Promise.resolve(decideAlone(cluster.checkRouter, check)).then(resolve));
   });
 }
 

@@ -22,7 +22,7 @@ function ask(world: World, at: string, checks: readonly Check[]): { outcomes: st
   const outcomes: string[] = [];
   const all = checks.map(async (check) => {
     try {
-      outcomes.push((await decideAlone(world.node(at).cluster.limiter, check)).allowed ? 'allowed' : 'denied');
+      outcomes.push((await decideAlone(world.node(at).cluster.checkRouter, check)).allowed ? 'allowed' : 'denied');
     } catch (error) {
       outcomes.push(error instanceof TokenringError ? error.code : String(error));
     }
@@ -63,8 +63,8 @@ describe('the checks of peers that wait at an owner', () => {
     await world.until(first.all, 200);
     expect(first.outcomes).to.deep.equal(Array(some).fill('allowed'));
     // The memory is free again, and no refused check was charged.
-    const { limiter } = world.node('b:1').cluster;
-    for (const id of clients.slice(some)) expect(limiter.describe(id).buckets).to.deep.equal([]);
+    const { admin } = world.node('b:1').cluster;
+    for (const id of clients.slice(some)) expect(admin.describeHere(id).buckets).to.deep.equal([]);
     const again = ask(
       world,
       'c:1',
@@ -99,8 +99,8 @@ describe('the checks of peers that wait at an owner', () => {
     expect(later.outcomes).to.deep.equal(Array(more).fill('overloaded'));
     expect(plain.outcomes).to.deep.equal(Array(3).fill('allowed'));
     expect(first.outcomes).to.deep.equal([]);
-    const { limiter } = world.node('b:1').cluster;
-    for (const id of clients.slice(some)) expect(limiter.describe(id).buckets).to.deep.equal([]);
+    const { admin } = world.node('b:1').cluster;
+    for (const id of clients.slice(some)) expect(admin.describeHere(id).buckets).to.deep.equal([]);
   });
 });
 

@@ -50,7 +50,7 @@ const settle = (world: World, at: string, clientId: string, id: string, cost: nu
 
 async function left(world: World, at: string, clientId: string, rule = PER_DAY): Promise<number> {
   const check = checkOf(clientId, rule, { peek: true });
-  return (await world.until(Promise.resolve(decideAlone(world.node(at).cluster.limiter, check)), 5_000)).remaining;
+  return (await world.until(Promise.resolve(decideAlone(world.node(at).cluster.checkRouter, check)), 5_000)).remaining;
 }
 
 const clients = Array.from({ length: 30 }, (_, i) => `client ${i}`);
@@ -193,7 +193,10 @@ describe('reserved costs in a cluster', () => {
     await settle(world, third, 'x', 's', 10);
     // With nothing left to be settled, a denial holds.
     const denied = async (): Promise<Decision> =>
-      world.until(Promise.resolve(decideAlone(world.node(other).cluster.limiter, checkOf('x', PER_DAY, {}))), 5_000);
+      world.until(
+        Promise.resolve(decideAlone(world.node(other).cluster.checkRouter, checkOf('x', PER_DAY, {}))),
+        5_000,
+      );
     expect(await denied()).to.include({ allowed: false, source: 'forwarded' });
     expect(await denied()).to.include({ allowed: false, source: 'deny-cache' });
   });
@@ -222,7 +225,7 @@ describe('reserved costs in a cluster', () => {
     await startCluster(world, 3);
     await reserve(world, 'a:1', 'x', 'r', 60);
     await world.run(200);
-    await world.until(world.node('b:1').cluster.forget('x'), 5_000);
+    await world.until(world.node('b:1').cluster.admin.forget('x'), 5_000);
     expect(await settle(world, 'a:1', 'x', 'r', 0)).to.deep.equal({ kind: 'unknown' });
     expect(await left(world, 'a:1', 'x')).to.equal(100);
   });

@@ -13,7 +13,7 @@ const isLeased = ({ decision }: Answer): boolean => decision.source === 'lease';
 const isRemembered = ({ decision }: Answer): boolean => decision.source === 'deny-cache';
 
 function leftAt(world: World, node: string, clientId: string): Record<string, number> {
-  const { buckets } = world.node(node).cluster.limiter.describe(clientId);
+  const { buckets } = world.node(node).cluster.admin.describeHere(clientId);
   return Object.fromEntries(buckets.map(({ scope = '', remaining }) => [scope, remaining]));
 }
 
@@ -89,7 +89,7 @@ describe('scopes of one client', () => {
     const answers = await drive(world, others, { ...hammer, forMs: 1_000 });
     expect([shareOf(answers, isDenied), shareOf(answers, isRemembered)]).to.deep.equal([1, 1]);
     expect(sent.get('decide')).to.equal(undefined);
-    await world.until(world.node('a:1').cluster.forget('abuser'), 1_000);
+    await world.until(world.node('a:1').cluster.admin.forget('abuser'), 1_000);
     expect(shareOf(await drive(world, others, { ...hammer, forMs: 3 }), isDenied)).to.equal(0);
   });
 
@@ -117,14 +117,14 @@ describe('scopes of one client', () => {
       const own = answers.filter((answer) => answer.check === check);
       expect(shareOf(own, isLeased), check.rules[0]!.scope).to.be.above(0.5);
     }
-    await world.until(world.node('a:1').cluster.forget('hot'), 1_000);
+    await world.until(world.node('a:1').cluster.admin.forget('hot'), 1_000);
     for (const id of ids) expect(world.node(id).cluster.stats().leasedClients).to.equal(0);
   });
 
   it('are all forgotten with their client, on every node', async () => {
     const { world, ids } = await startRing(3);
     await consume(world, ids, CLIENTS);
-    for (const clientId of CLIENTS) await world.until(world.node('a:1').cluster.forget(clientId), 1_000);
+    for (const clientId of CLIENTS) await world.until(world.node('a:1').cluster.admin.forget(clientId), 1_000);
     for (const id of ids) for (const clientId of CLIENTS) expect(leftAt(world, id, clientId)).to.deep.equal({});
   });
 });

@@ -65,7 +65,7 @@ export async function drive(
 function ask(world: World, at: string, check: Check, answers: Answer[]): void {
   const askedMs = world.nowMs;
   world.deliver(at, ({ cluster }) => {
-    void Promise.resolve(decideAlone(cluster.limiter, check)).then((decision) =>
+    void Promise.resolve(decideAlone(cluster.checkRouter, check)).then((decision) =>
       answers.push({ at, askedMs, answeredMs: world.nowMs, check, decision }),
     );
   });

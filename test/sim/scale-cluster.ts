@@ -79,7 +79,7 @@ export async function createScaleCluster(seed: number, nodes: number, maxClients
     },
     ask(clientId, at = ring.owner(clientId)!) {
       const check = createCheck(clientKey(clientId), [RULE]);
-      world.deliver(at, ({ cluster }) => void decideAlone(cluster.limiter, check));
+      world.deliver(at, ({ cluster }) => void decideAlone(cluster.checkRouter, check));
     },
     async join() {
       const fromMs = world.nowMs;

@@ -132,7 +132,7 @@ function sumOf(values: Iterable<number>): number {
 }
 
 function statementOf(world: World, id: string, clientIds: readonly string[], replicas: number): Statement {
-  const { limiter, membership, activePolicies } = world.node(id).cluster;
+  const { admin, membership, activePolicies } = world.node(id).cluster;
   const ring = membership.ring();
   return {
     node: id,
@@ -141,7 +141,7 @@ function statementOf(world: World, id: string, clientIds: readonly string[], rep
       owner: ring.owner(clientId),
       successors: ring.replicas(clientId, replicas),
     })),
-    clients: clientIds.map((clientId) => limiter.describe(clientId)),
+    clients: clientIds.map((clientId) => admin.describeHere(clientId)),
     policies: activePolicies.document().digest,
   };
 }

@@ -9,7 +9,7 @@ import type { CheckRouter } from './check-router.js';
 /** Checks of batches that one turn of the event loop decides: a few ms, also where each has several rules. */
 const CHECKS_PER_TURN = 500;
 
-/** Applies policies to the checks of callers: lists come before the limiter, and shadow policies after it. */
+/** Applies policies to the checks of callers: lists come before the check router, and shadow policies after it. */
 export class CheckPipeline implements BatchDecider {
   /** Denials under shadow policies, which were not enforced, by policy. */
   readonly shadowDenials = new Map<string, number>();
@@ -21,7 +21,7 @@ export class CheckPipeline implements BatchDecider {
     private readonly parts: {
       readonly clock: Clock;
       readonly timers: Timers;
-      readonly limiter: Pick<CheckRouter, 'decide'>;
+      readonly checkRouter: Pick<CheckRouter, 'decide'>;
       readonly membership: Membership;
       readonly topClients: Pick<TopClients, 'count'>;
     },
@@ -68,11 +68,11 @@ export class CheckPipeline implements BatchDecider {
 
   /** Runs the checks from index `from` to before `to` in this turn. */
   private runSlice(batch: CheckBatch, from: number, to: number): Promise<void> | undefined {
-    const { limiter } = this.parts;
-    if (!batch.hasTerms) return limiter.decide(batch, from, to);
+    const { checkRouter } = this.parts;
+    if (!batch.hasTerms) return checkRouter.decide(batch, from, to);
     const open = batch.items.slice(from, to).filter((item) => !item.isAnswered && !this.answerListed(item));
     const finish = (): void => open.forEach((item) => this.applyTerms(item));
-    const later = limiter.decide(batch, from, to);
+    const later = checkRouter.decide(batch, from, to);
     if (later !== undefined) return later.then(finish);
     finish();
     return undefined;

@@ -1,15 +1,12 @@
 import { TokenringError } from '../../lib/error.js';
 import type { Clock } from '../../lib/system.js';
-import { advance, remaining, resetMs } from '../../limits/bucket/bucket.js';
 import type { BatchItem, CheckBatch } from '../../limits/decide/check-batch.js';
 import type { Provenance } from '../../limits/decide/decision.js';
 import type { Asking, Denials } from '../../limits/decide/denials.js';
-import type { BucketDescription, ClientDescription } from '../../limits/request/description.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { TopClients } from '../../limits/top-clients.js';
 import type { Membership } from '../../membership/membership.js';
 import { route } from '../../membership/route.js';
-import type { BucketTable } from '../../state/bucket-table.js';
 import type { LeaseHolder } from '../leases/holder.js';
 import type { DecisionGate } from './decision-gate.js';
 import type { Fallback } from './fallback.js';
@@ -21,7 +18,6 @@ const MAX_PROVENANCES = 1_024;
 
 interface CheckRouterParts {
   readonly clock: Clock;
-  readonly table: BucketTable;
   readonly membership: Membership;
   readonly gate: DecisionGate;
   /** Decides for the clients of this node. */
@@ -102,20 +98,6 @@ export class CheckRouter {
     }
     return degraded ? both.acting : both.owner;
   }
-
-  /** The consumption of a client as this node knows it. Consumes nothing. */
-  describe(clientId: string): ClientDescription {
-    const { clock, table, membership } = this.parts;
-    const nowMs = clock.nowMs();
-    const buckets: BucketDescription[] = [];
-    for (let bucket = table.peek(clientId)?.first; bucket !== undefined; bucket = bucket.next) {
-      advance(bucket, nowMs);
-      const { scope, policy, algorithm, windowMs, limit } = bucket.rule;
-      const left = remaining(bucket, bucket.rule);
-      buckets.push({ scope, policy, algorithm, windowMs, limit, remaining: left, resetMs: resetMs(bucket, nowMs) });
-    }
-    return { clientId, owner: membership.self().id, buckets };
-  }
 }
 
 /** The checks of a batch that wait: for other nodes, or for a confirmation. */
@@ -126,7 +108,7 @@ class PendingChecks implements ForwardSink {
   private done: (() => void) | undefined;
 
   constructor(
-    private readonly limiter: CheckRouter,
+    private readonly checkRouter: CheckRouter,
     private readonly parts: CheckRouterParts,
     private readonly nowMs: number,
   ) {
@@ -159,7 +141,7 @@ class PendingChecks implements ForwardSink {
         break;
       case 'decided': {
         const { verdict, degraded, revocable, unreserved } = end.result;
-        item.record(verdict, this.limiter.provenanceOf(end.by, degraded));
+        item.record(verdict, this.checkRouter.provenanceOf(end.by, degraded));
         if (!verdict.allowed && !revocable) denials.remember(item.check, item.decision, this.asking, clock.nowMs());
         if (unreserved !== undefined) item.extras = { unreserved };
       }
@@ -193,7 +175,7 @@ class PendingChecks implements ForwardSink {
     detectPause(atMs);
     const opening = gate.opening();
     if (opening !== undefined) return void opening.then(() => this.restart(item));
-    const next = this.limiter.answerHere(item, atMs);
+    const next = this.checkRouter.answerHere(item, atMs);
     if (next.kind === 'forward') this.forward(item, next.id, atMs);
     else if (next.kind === 'unconfirmed') void this.confirm([item]);
     else this.close();

@@ -39,7 +39,7 @@ export class Api {
   constructor(
     private readonly parts: {
       readonly context: Pick<ServerContext, 'access' | 'counters' | 'elapsedMs' | 'log' | 'stage' | 'turns'>;
-      readonly cluster: Pick<ClusterNode, 'describe' | 'membership' | 'adaptive' | 'observer'>;
+      readonly cluster: Pick<ClusterNode, 'admin' | 'membership' | 'adaptive' | 'observer'>;
       readonly calls: ClientCalls;
       readonly activePolicies: ActivePolicies;
       readonly policyWriter: PolicyWriter<Actor>;
@@ -105,7 +105,7 @@ export class Api {
         get: async (req, res) => void res.json(await calls.describe(clientIdOf(req))),
         delete: async (req, res) => {
           const target = clientIdOf(req);
-          const before = (await cluster.describe(target))?.buckets ?? 'unknown';
+          const before = (await cluster.admin.describe(target))?.buckets ?? 'unknown';
           let what = 'client forgotten on some nodes';
           try {
             await calls.reset(target);
