@@ -257,7 +257,8 @@ describe('the bounds of the service itself', () => {
     const context = new ServerContext({ limiter, access, counters, stage, elapsedMs: () => 0, log, maxInFlight: 3 });
     const decisions = new DecisionEndpoints(context, 429);
     const looks: (() => void)[] = [];
-    const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(() => resolve(undefined))) };
+    const describe = (): Promise<undefined> => new Promise((resolve) => looks.push(() => resolve(undefined)));
+    const cluster = { admin: { describe } };
     const calls = new ClientCalls(cluster as never);
     const parts = { context, cluster, calls, decisions, auditTrail: {}, version: '1', maxInFlight: 2 };
     const api = new Api(parts as unknown as ConstructorParameters<typeof Api>[0]).answer;
@@ -359,7 +360,7 @@ describe('the bounds of the service itself', () => {
     const limiter = deciderOf(check);
     const context = new ServerContext({ limiter, access, counters, stage, elapsedMs: () => 0, log, maxInFlight: 3 });
     const decisions = new DecisionEndpoints(context, 429);
-    const cluster = { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) };
+    const cluster = { admin: { describe: () => new Promise<undefined>((resolve) => looks.push(resolve)) } };
     const calls = new ClientCalls(cluster as never);
     const parts = { context, cluster, calls, decisions, auditTrail: {}, version: '1', maxInFlight: 2 };
     const api = new Api(parts as unknown as ConstructorParameters<typeof Api>[0]).answer;

@@ -37,7 +37,7 @@ async function answerOf(parts: object, path: string, context: object): Promise<A
 describe('the public API, over a cluster that fails', () => {
   it('answers 500, and says why to the log alone, without the client that the address names', async () => {
     const logged: object[] = [];
-    const cluster = { describe: () => Promise.reject(new Error('secret of the house')) };
+    const cluster = { admin: { describe: () => Promise.reject(new Error('secret of the house')) } };
     const log = { error: (fields: object) => void logged.push(fields) };
     const calls = new ClientCalls(cluster as never);
     const answer = await answerOf({ cluster, calls }, '/v1/clients/mallory', { log });
