@@ -1,4 +1,5 @@
 import type { NodeId, Placed } from '../limits/ring/ring.js';
+import type { DecisionGate } from './decision-gate.js';
 import type { Membership } from './membership.js';
 import type { Clock, Timers } from '../lib/system.js';
 import type { PeerAnswer, PeerMessage, Ask } from '../protocol/messages.js';
@@ -36,17 +37,48 @@ export function route(membership: Membership, client: Placed, nowMs?: number): R
 
 /** Finds the node that decides for a client now, also after a pause in which that may have changed. */
 export class Router {
-  /** @param detectPause called first: after a pause, this node may not decide, whatever it knew */
   constructor(
-    private readonly clock: Clock,
-    private readonly membership: Membership,
-    private readonly detectPause: (nowMs: number) => void,
+    private readonly parts: {
+      readonly clock: Clock;
+      readonly membership: Membership;
+      readonly gate: DecisionGate;
+      /** Called first: after a pause, this node may not decide, whatever it knew. */
+      readonly detectPause: (nowMs: number) => void;
+    },
   ) {}
+
+  /** Resolves when checks may be routed; `undefined` if they may be now. To be called before `route`. */
+  opening(nowMs: number): Promise<void> | undefined {
+    this.parts.detectPause(nowMs);
+    return this.parts.gate.opening();
+  }
+
+  /** The node that decides for a client, after `opening` at the same time has said that it may be asked for. */
+  route(client: Placed, nowMs: number): Route {
+    return route(this.parts.membership, client, nowMs);
+  }
+
+  /** Whether this node decides for a client, as owner or as acting owner, and may do so now. */
+  decides(client: Placed): boolean {
+    return this.deciderOf(client) === this.parts.membership.self().id && !this.parts.gate.isClosed;
+  }
+
+  /** Whether this node owns a client, and may decide for it now. */
+  owns(client: Placed): boolean {
+    const nowMs = this.parts.clock.nowMs();
+    return this.opening(nowMs) === undefined && this.route(client, nowMs).kind === 'own';
+  }
+
+  /** @returns the id of the node if that is another one, and is up */
+  otherDecider(client: Placed): NodeId | undefined {
+    const id = this.deciderOf(client);
+    return id === this.parts.membership.self().id ? undefined : id;
+  }
 
   /** @returns the id of the node, as far as this node knows now; `undefined`: none that may is up */
   deciderOf(client: Placed): NodeId | undefined {
-    const { membership } = this;
-    this.detectPause(this.clock.nowMs());
+    const { membership, clock } = this.parts;
+    this.parts.detectPause(clock.nowMs());
     const to = route(membership, client);
     if (to.kind === 'forward') return to.id;
     if (to.kind === 'nobody') return undefined;
@@ -62,8 +94,8 @@ const PATIENCE = 3;
 /** A call that only the node that decides for a key may do. It counts once, though it may be sent again. */
 export interface OwnerCall<T> {
   readonly key: string;
-  /** Does it on this node; `undefined` if this node may not just now. */
-  readonly here: () => Promise<T | undefined> | undefined;
+  /** Does it on this node, which decides for the key; `undefined` if it does not any more. */
+  readonly here: () => Promise<T | undefined>;
   readonly message: PeerMessage;
   /** Reads the result from an answer; `undefined` if the answerer does not decide for the key. */
   readonly outcome: (answer: PeerAnswer) => T | undefined;
@@ -75,16 +107,16 @@ export interface OwnerCall<T> {
  * @returns `undefined` if no node has done it in time, as far as this one knows
  */
 export async function callOwner<T>(
-  { timers, self, ask, router }: { timers: Timers; self: NodeId; ask: Ask; router: Pick<Router, 'deciderOf'> },
+  { timers, ask, router }: { timers: Timers; ask: Ask; router: Pick<Router, 'otherDecider' | 'decides'> },
   { key, here, message, outcome }: OwnerCall<T>,
   timeoutMs: number,
 ): Promise<T | undefined> {
   for (let waitedMs = 0; waitedMs < PATIENCE * timeoutMs; waitedMs += RETRY_MS) {
-    const to = router.deciderOf(key);
-    if (to === self) {
-      const result = await here();
+    const to = router.otherDecider(key);
+    if (to === undefined) {
+      const result = router.decides(key) ? await here() : undefined;
       if (result !== undefined) return result;
-    } else if (to !== undefined) {
+    } else {
       const asked = await ask(to, message, timeoutMs);
       const result = asked.kind === 'answer' ? outcome(asked.body) : undefined;
       if (result !== undefined) return result;

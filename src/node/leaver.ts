@@ -1,7 +1,7 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { LeaseHolder } from './leases/holder.js';
-import type { DecisionGate } from './decide/decision-gate.js';
+import type { DecisionGate } from '../membership/decision-gate.js';
 import { changeRecord, type Membership } from '../membership/membership.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
 import type { Replicator } from '../replication/replicator.js';

@@ -8,7 +8,7 @@ import { Leaver, type GroupLeave } from './leaver.js';
 import type { RegistryMember } from './registry-member.js';
 import { IdCheck } from '../membership/id-check.js';
 import type { LeaseHolder } from './leases/holder.js';
-import type { DecisionGate } from './decide/decision-gate.js';
+import type { DecisionGate } from '../membership/decision-gate.js';
 import type { Membership } from '../membership/membership.js';
 import type { PeerRpc } from '../membership/peer-rpc.js';
 import type { PolicyBackend } from './policies/policy-backend.js';

@@ -1,6 +1,6 @@
 import { ClientAdmin } from './client-admin.js';
 import { CheckPipeline } from './decide/check-pipeline.js';
-import { DecisionGate } from './decide/decision-gate.js';
+import { DecisionGate } from '../membership/decision-gate.js';
 import type { CheckRouter } from './decide/check-router.js';
 import type { Settler } from './decide/settler.js';
 import { Donor } from '../replication/donor.js';
@@ -93,15 +93,15 @@ export class ClusterNode {
     const { ask } = peerRpc;
     const { gate } = this;
     const detectPause = (nowMs: number): void => this.lifecycle.detectPause(nowMs);
-    const router = new Router(clock, membership, detectPause);
-    const policyParts = wirePolicies(deps, this.members, { ask, router, gate }, options);
+    const router = new Router({ clock, membership, gate, detectPause });
+    const policyParts = wirePolicies(deps, this.members, { ask, router }, options);
     const { activePolicies, policyUse, policies, adaptive } = policyParts;
     this.activePolicies = activePolicies;
     this.policies = policies;
     this.adaptive = adaptive;
     this.buckets = wireBuckets(deps, { membership, ask }, options);
     const { table, recent, reservations, copies, replicator, writeBehind } = this.buckets;
-    this.decisions = wireDecisions(deps, this.members, this.buckets, { ask, router, gate, detectPause }, options);
+    this.decisions = wireDecisions(deps, this.members, this.buckets, { ask, router }, options);
     const { checkRouter, peerChecks, leaseHolder, leaseGranter, denials, settler, topClients } = this.decisions;
     this.checkRouter = checkRouter;
     this.leaseGranter = leaseGranter;

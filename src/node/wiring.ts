@@ -5,7 +5,6 @@ import { MAX_DOCUMENT_BYTES } from '../policy/policy-document.js';
 import type { NodeId } from '../limits/ring/ring.js';
 import { TopClients } from '../limits/top-clients.js';
 import type { FallbackMode } from '../limits/decide/check.js';
-import type { DecisionGate } from './decide/decision-gate.js';
 import { Fallback } from './decide/fallback.js';
 import { CheckRouter } from './decide/check-router.js';
 import { Owner } from './decide/owner.js';
@@ -31,9 +30,10 @@ import type { Ask, PeerTransport, LeaseReturn, ProcessReport } from '../protocol
 import type { Clock, Timers, Log } from '../lib/system.js';
 import type { Discovery } from '../membership/discovery.js';
 import type { Store } from '../store/store.js';
+import { Confirmer } from '../replication/confirmer.js';
 import { Replicator } from '../replication/replicator.js';
 import { Forwarder } from './decide/forwarder.js';
-import { route, type Router } from '../membership/route.js';
+import type { Router } from '../membership/route.js';
 import { BucketTable } from '../state/bucket-table.js';
 import { Copies } from '../state/copies.js';
 import { RecentDecisions } from '../state/recent-decisions.js';
@@ -162,7 +162,7 @@ export interface BucketParts {
   readonly writeBehind: WriteBehind | undefined;
   readonly coldStartRecovery: ColdStartRecovery | undefined;
   /** Takes note of changed clients, for the replicas and for the store. */
-  readonly changes: Pick<Replicator, 'changed' | 'replicateNow'>;
+  readonly changes: Pick<Replicator, 'changed'>;
 }
 
 export function wireBuckets(
@@ -214,18 +214,8 @@ export interface DecisionParts {
 export function wireDecisions(
   { clock, timers }: ClusterNodeDeps,
   { membership, registryMember }: MembershipParts,
-  { copies, table, recent, reservations, changes: replicator }: BucketParts,
-  {
-    ask,
-    router,
-    gate,
-    detectPause,
-  }: {
-    readonly ask: Ask;
-    readonly router: Router;
-    readonly gate: DecisionGate;
-    readonly detectPause: (nowMs: number) => void;
-  },
+  { copies, table, recent, reservations, replicator, changes }: BucketParts,
+  { ask, router }: { readonly ask: Ask; readonly router: Router },
   options: ClusterNodeOptions,
 ): DecisionParts {
   const { self, maxClients, onUnavailable, suspectAfterMs, replicas, maxQueued } = options;
@@ -237,18 +227,9 @@ export function wireDecisions(
   const fallback = new Fallback({ clock, membership, topClients, onUnavailable, maxClients, maxBytes });
   const denials = createDenials(maxDenialBytes);
   const acknowledger = registryMember?.acknowledger({ copies, ask }, { replicas, suspectAfterMs, giveUpAfterMs });
-  const decidesFor = (clientId: string): boolean => {
-    return route(membership, clientId).kind === 'own' && !gate.isClosed;
-  };
-  const leaseGranter = new LeaseGranter({
-    clock,
-    table,
-    membership,
-    replicator,
-    reservations,
-    acknowledger,
-    decidesFor,
-  });
+  const confirmer = new Confirmer(replicator, acknowledger);
+  const granterParts = { clock, table, membership, replicator: changes, reservations, confirmer, router };
+  const leaseGranter = new LeaseGranter(granterParts);
   const giveBack = (lease: LeaseReturn): void => leaseGranter.giveBack(lease);
   const { leaseAfter = LEASE_AFTER } = options;
   const leaseHolder = new LeaseHolder({ clock, timers, ask, router, giveBack, self, leaseAfter });
@@ -256,35 +237,32 @@ export function wireDecisions(
     table,
     recent,
     reservations,
-    replicator,
+    replicator: changes,
     pauseLending: (clientId) => leaseGranter.pause(clientId),
     noteActing: (client) => membership.noteActing(client),
-    acknowledger,
+    confirmer,
     topClients,
   });
-  const peerChecks = new PeerChecks({ clock, membership, gate, owner, detectPause, maxWaitingBytes });
+  const peerChecks = new PeerChecks({ clock, router, owner, maxWaitingBytes });
   const checkRouter = new CheckRouter({
     clock,
-    membership,
-    gate,
+    router,
     owner,
     leaseHolder,
     denials,
     forwarder,
     fallback,
-    detectPause,
     topClients,
   });
-  const settler = new Settler(self, {
+  const settler = new Settler({
     clock,
     timers,
     table,
     reservations,
-    replicator,
+    replicator: changes,
     ask,
     router,
-    gate,
-    acknowledger,
+    confirmer,
     timeoutMs: suspectAfterMs,
   });
   return { checkRouter, peerChecks, forwarder, leaseHolder, leaseGranter, denials, settler, topClients };
@@ -307,7 +285,7 @@ interface PolicyParts {
 export function wirePolicies(
   { clock, timers, log }: ClusterNodeDeps,
   { membership, registryMember }: MembershipParts,
-  { ask, router, gate }: { readonly ask: Ask; readonly router: Router; readonly gate: DecisionGate },
+  { ask, router }: { readonly ask: Ask; readonly router: Router },
   options: ClusterNodeOptions,
 ): PolicyParts {
   const timeoutMs = options.suspectAfterMs;
@@ -321,12 +299,11 @@ export function wirePolicies(
     { clock, membership, policyOf: (name) => activePolicies.set().policies.get(name), ask, router },
     { timeoutMs },
   );
-  const isHeld = (): boolean => gate.isClosed;
   const backendOptions = { timeoutMs, maxBytes: (options.stateBounds ?? DEFAULT_STATE_BOUNDS).maxPolicyBytes };
   const policyStore = registryMember?.session.policyStore;
   const policies =
     policyStore === undefined
-      ? new RingBackend({ timers, log, membership, activePolicies, ask, router, isHeld }, backendOptions)
+      ? new RingBackend({ timers, log, membership, activePolicies, ask, router }, backendOptions)
       : new RegistryBackend({ clock, timers, log, membership, activePolicies, ask, policyStore }, backendOptions);
   return { activePolicies, policyUse, policies, adaptive };
 }

@@ -6,7 +6,9 @@ import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { BucketTable } from '../../src/state/bucket-table.js';
 import { Copies } from '../../src/state/copies.js';
 import type { LeaseHolder } from '../../src/node/leases/holder.js';
-import { DecisionGate } from '../../src/node/decide/decision-gate.js';
+import { DecisionGate } from '../../src/membership/decision-gate.js';
+import { Router } from '../../src/membership/route.js';
+import { Confirmer } from '../../src/replication/confirmer.js';
 import { ClientAdmin } from '../../src/node/client-admin.js';
 import { CheckRouter } from '../../src/node/decide/check-router.js';
 import { Owner } from '../../src/node/decide/owner.js';
@@ -50,27 +52,26 @@ function createLone(): Lone {
   let checks = 0;
   const topClients = new TopClients(1);
   const gate = new DecisionGate();
+  // A check that is put off for ever must fail, not hang.
+  const detectPause = (): void => (++checks > 1_000 ? expect.fail('checks again and again') : undefined);
   const checkRouter = new CheckRouter({
     clock,
-    membership,
-    gate,
+    router: new Router({ clock, membership, gate, detectPause }),
     topClients,
     owner: new Owner('a:1', {
       topClients,
       table,
       recent,
       reservations,
-      replicator: replicator as Replicator,
+      replicator: replicator,
       pauseLending: () => undefined,
       noteActing: () => undefined,
-      acknowledger: undefined,
+      confirmer: new Confirmer(unused('replicator'), undefined),
     }),
     leaseHolder: { spend: () => undefined } as unknown as LeaseHolder,
     denials: new Denials(new BoundedMap(10)),
     forwarder: unused('forwarder'),
     fallback: unused('fallback'),
-    // A check that is put off for ever must fail, not hang.
-    detectPause: () => (++checks > 1_000 ? expect.fail('checks again and again') : undefined),
   });
   const admin = new ClientAdmin(
     { clock, table, membership } as unknown as ConstructorParameters<typeof ClientAdmin>[0],

@@ -3,13 +3,16 @@ import { CheckBatch } from '../../src/limits/decide/check-batch.js';
 import { createCheck } from '../../src/limits/decide/check.js';
 import { ruleOf } from '../../src/limits/bucket/rule.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
+import { Confirmer } from '../../src/replication/confirmer.js';
 import { Owner } from '../../src/node/decide/owner.js';
 
 describe('an owner whose replica does not confirm a decision', () => {
   it('says so, and keeps all else that is known of the decision', async () => {
     const known = new Set(['client']);
     const replicator = { replicateNow: () => Promise.resolve(known) };
-    const parts = { acknowledger: undefined, replicator } as unknown as ConstructorParameters<typeof Owner>[1];
+    const parts = { confirmer: new Confirmer(replicator, undefined) } as unknown as ConstructorParameters<
+      typeof Owner
+    >[1];
     const owner = new Owner('a:1', parts);
     const rules = [ruleOf('token-bucket', 5, 1_000, 5, undefined)];
     const item = new CheckBatch().add(createCheck(clientKey('client'), rules));

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Membership } from '../../src/membership/membership.js';
 import { Placement } from '../../src/replication/placement.js';
+import { DecisionGate } from '../../src/membership/decision-gate.js';
 import { Router, route } from '../../src/membership/route.js';
 import { clientKey } from '../../src/limits/ring/client-hash.js';
 import type { NodeId, Ring } from '../../src/limits/ring/ring.js';
@@ -95,7 +96,12 @@ describe('the route of a client', () => {
       pauses.push(nowMs);
       if (view.ring.members.length === 0) view.setRing(SELF, 'h2:1');
     };
-    const router = new Router(createFakeClock(7), view.membership, detectPause);
+    const router = new Router({
+      clock: createFakeClock(7),
+      membership: view.membership,
+      gate: new DecisionGate(),
+      detectPause,
+    });
     expect([router.deciderOf(client), view.acting]).to.deep.equal([SELF, 0]);
     view.setRing('h2:1', SELF);
     expect([router.deciderOf(client), view.acting]).to.deep.equal(['h2:1', 0]);

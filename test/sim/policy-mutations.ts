@@ -76,7 +76,7 @@ export const POLICY_MUTATIONS: readonly Mutation[] = [
     caughtBy: 'settled',
     seed: 25,
     theme: 'freeze',
-    world: patched({ file: 'membership/route.ts', find: 'this.detectPause(this.clock.nowMs());', replace: '' }),
+    world: patched({ file: 'membership/route.ts', find: 'this.parts.detectPause(clock.nowMs());', replace: '' }),
   },
   {
     name: "gives a client the policy's limit instead of its own",

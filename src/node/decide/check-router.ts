@@ -5,10 +5,8 @@ import type { Provenance } from '../../limits/decide/decision.js';
 import type { Asking, Denials } from '../../limits/decide/denials.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import type { TopClients } from '../../limits/top-clients.js';
-import type { Membership } from '../../membership/membership.js';
-import { route } from '../../membership/route.js';
+import type { Router } from '../../membership/route.js';
 import type { LeaseHolder } from '../leases/holder.js';
-import type { DecisionGate } from './decision-gate.js';
 import type { Fallback } from './fallback.js';
 import type { Forwarded, Forwarder, ForwardSink } from './forwarder.js';
 import type { Owner } from './owner.js';
@@ -18,8 +16,7 @@ const MAX_PROVENANCES = 1_024;
 
 interface CheckRouterParts {
   readonly clock: Clock;
-  readonly membership: Membership;
-  readonly gate: DecisionGate;
+  readonly router: Router;
   /** Decides for the clients of this node. */
   readonly owner: Owner;
   /** Leased tokens, and denials that still hold: with them, this node decides for clients of others. */
@@ -28,8 +25,6 @@ interface CheckRouterParts {
   readonly forwarder: Forwarder;
   /** Decides where no node that may could be asked. */
   readonly fallback: Fallback;
-  /** Called with the time of each batch before it is decided. It finds out whether this node has paused. */
-  readonly detectPause: (nowMs: number) => void;
   readonly topClients: Pick<TopClients, 'count'>;
 }
 
@@ -56,10 +51,9 @@ export class CheckRouter {
    * @returns `undefined` when all are decided at once
    */
   decide(batch: CheckBatch, from = 0, to = batch.size): Promise<void> | undefined {
-    const { clock, gate, detectPause } = this.parts;
+    const { clock, router } = this.parts;
     const nowMs = clock.nowMs();
-    detectPause(nowMs);
-    const opening = gate.opening();
+    const opening = router.opening(nowMs);
     if (opening !== undefined) return opening.then(() => this.decide(batch, from, to));
     let pending: PendingChecks | undefined;
     for (let index = from; index < to; index += 1) {
@@ -73,8 +67,8 @@ export class CheckRouter {
 
   /** Answers a check where this node may. @returns what is left to be done */
   answerHere(item: BatchItem, nowMs: number): Next {
-    const { membership, owner, leaseHolder, denials, fallback, topClients } = this.parts;
-    const to = route(membership, item, nowMs);
+    const { router, owner, leaseHolder, denials, fallback, topClients } = this.parts;
+    const to = router.route(item, nowMs);
     if (to.kind === 'own') return owner.charge(item, nowMs, 'own') === 'unconfirmed' ? UNCONFIRMED : ANSWERED;
     const own = leaseHolder.spend(item.check, nowMs) ?? denials.recall(item.check, nowMs);
     if (own !== undefined) {
@@ -170,10 +164,9 @@ class PendingChecks implements ForwardSink {
   }
 
   private restart(item: BatchItem): void {
-    const { clock, detectPause, gate } = this.parts;
+    const { clock, router } = this.parts;
     const atMs = clock.nowMs();
-    detectPause(atMs);
-    const opening = gate.opening();
+    const opening = router.opening(atMs);
     if (opening !== undefined) return void opening.then(() => this.restart(item));
     const next = this.checkRouter.answerHere(item, atMs);
     if (next.kind === 'forward') this.forward(item, next.id, atMs);

@@ -5,7 +5,7 @@ import { decide } from '../../limits/decide/decide.js';
 import type { Decision, Provenance } from '../../limits/decide/decision.js';
 import type { NodeId, Placed } from '../../limits/ring/ring.js';
 import type { TopClients } from '../../limits/top-clients.js';
-import type { Acknowledger } from '../../replication/acknowledger.js';
+import type { Confirmer } from '../../replication/confirmer.js';
 import type { Replicator } from '../../replication/replicator.js';
 import { MARK, type BucketTable, type Client } from '../../state/bucket-table.js';
 import { REQUEST_ID_TTL_MS, type RecentDecisions } from '../../state/recent-decisions.js';
@@ -30,7 +30,7 @@ export class Owner {
       readonly table: BucketTable;
       readonly recent: RecentDecisions;
       readonly reservations: Reservations;
-      readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
+      readonly replicator: Pick<Replicator, 'changed'>;
       /**
        * Called when a check is denied while other nodes hold tokens of the client: they may be the tokens that are
        * missing.
@@ -38,8 +38,7 @@ export class Owner {
       readonly pauseLending: (clientId: string) => void;
       /** Called when this node decides as acting owner. */
       readonly noteActing: (client: Placed) => void;
-      /** In strict mode: a decision counts only once all that may decide next know of it. */
-      readonly acknowledger: Acknowledger | undefined;
+      readonly confirmer: Confirmer;
       readonly topClients: Pick<TopClients, 'count' | 'skip'>;
     },
   ) {
@@ -61,7 +60,7 @@ export class Owner {
 
   /** Whether a decision on this check may be unconfirmed. */
   mayNeedConfirming(item: BatchItem): boolean {
-    if (!item.params.replicated && this.parts.acknowledger === undefined) return false;
+    if (!item.params.replicated && !this.parts.confirmer.isStrict) return false;
     // A request id may get a first decision that other nodes still do not know of.
     return !item.params.peek || item.requestId !== undefined;
   }
@@ -72,12 +71,12 @@ export class Owner {
    * elsewhere. The client was charged, and is not admitted. Otherwise such a decision is answered as degraded.
    */
   async confirm(items: readonly BatchItem[]): Promise<readonly ('answer' | 'withhold')[]> {
-    const { acknowledger, replicator } = this.parts;
+    const { confirmer } = this.parts;
     const clientIds = [...new Set(items.map(({ clientId }) => clientId))];
-    const known = await (acknowledger?.acknowledgeAll(clientIds) ?? replicator.replicateNow(clientIds, 'synchronous'));
+    const known = await confirmer.confirm(clientIds, 'synchronous');
     return items.map((item) => {
       if (known.has(item.clientId)) return 'answer';
-      if (acknowledger !== undefined) return 'withhold';
+      if (confirmer.isStrict) return 'withhold';
       item.provenance = Object.assign({}, item.provenance!, { degraded: true });
       return 'answer';
     });

@@ -2,10 +2,8 @@ import type { Clock } from '../../lib/system.js';
 import { CheckBatch, type BatchItem } from '../../limits/decide/check-batch.js';
 import type { Check } from '../../limits/decide/check.js';
 import { waitingChecksBytes } from '../../limits/heap-bytes.js';
-import type { Membership } from '../../membership/membership.js';
-import { route } from '../../membership/route.js';
+import type { Router } from '../../membership/route.js';
 import type { CheckResult, DecidedByPeer } from '../../protocol/messages.js';
-import type { DecisionGate } from './decision-gate.js';
 import type { Owner } from './owner.js';
 
 /** In the order of the checks. */
@@ -18,12 +16,8 @@ export class PeerChecks {
   constructor(
     private readonly parts: {
       readonly clock: Clock;
-      readonly membership: Membership;
-      /** Checks wait while it is closed. */
-      readonly gate: DecisionGate;
+      readonly router: Router;
       readonly owner: Owner;
-      /** Called before the checks are decided. It finds out whether this node has paused. */
-      readonly detectPause: (nowMs: number) => void;
       /**
        * Memory for checks that wait: while this node may not decide, or for acknowledgements. The last message may
        * exceed it.
@@ -34,18 +28,17 @@ export class PeerChecks {
 
   /** Charges the clients of the checks that this node decides. */
   serve(checks: readonly Check[]): Results | Promise<Results> {
-    const { clock, membership, gate, owner, detectPause, maxWaitingBytes } = this.parts;
+    const { clock, router, owner, maxWaitingBytes } = this.parts;
     const nowMs = clock.nowMs();
-    detectPause(nowMs);
     const mayWait = this.waitingBytes < maxWaitingBytes;
-    const opening = gate.opening();
+    const opening = router.opening(nowMs);
     if (opening !== undefined) {
       if (!mayWait) return checks.map(() => 'overloaded' as const);
       return this.wait(checks, opening).then(() => this.serve(checks));
     }
     const unconfirmed: BatchItem[] = [];
     const results = CheckBatch.of(checks).items.map((item): CheckResult => {
-      const to = route(membership, item, nowMs);
+      const to = router.route(item, nowMs);
       if (to.kind !== 'own' && to.kind !== 'acting') return 'not-mine';
       if (!mayWait && owner.mayNeedConfirming(item)) return 'overloaded';
       const standing = owner.charge(item, nowMs, to.kind);

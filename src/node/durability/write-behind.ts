@@ -193,13 +193,12 @@ function trackHealth(clock: Clock, log: Log) {
 export function withWriteBehind(
   replicator: Replicator,
   writeBehind: WriteBehind | undefined,
-): Pick<Replicator, 'changed' | 'replicateNow'> {
+): Pick<Replicator, 'changed'> {
   if (writeBehind === undefined) return replicator;
   return {
     changed(client) {
       replicator.changed(client);
       writeBehind.changed(client);
     },
-    replicateNow: (clientIds, to) => replicator.replicateNow(clientIds, to),
   };
 }

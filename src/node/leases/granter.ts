@@ -3,7 +3,8 @@ import { findBucket, lend, lentBy, remaining, advance, takeBack, type Bucket } f
 import { decide, verdictOf } from '../../limits/decide/decide.js';
 import type { NodeId } from '../../limits/ring/ring.js';
 import { compareStrictness, type Rule } from '../../limits/bucket/rule.js';
-import type { Acknowledger } from '../../replication/acknowledger.js';
+import type { Router } from '../../membership/route.js';
+import type { Confirmer } from '../../replication/confirmer.js';
 import type { BucketTable } from '../../state/bucket-table.js';
 import { LEASE_MS } from './holder.js';
 import type { Membership } from '../../membership/membership.js';
@@ -47,12 +48,10 @@ export class LeaseGranter {
       readonly clock: Clock;
       readonly table: BucketTable;
       readonly membership: Membership;
-      readonly replicator: Pick<Replicator, 'changed' | 'replicateNow'>;
+      readonly replicator: Pick<Replicator, 'changed'>;
       readonly reservations: Reservations;
-      /** In strict mode: a lease counts only once all that may decide next know of it. */
-      readonly acknowledger?: Pick<Acknowledger, 'acknowledgeAll'> | undefined;
-      /** Whether this node owns the client, and may decide now. */
-      readonly decidesFor: (clientId: string) => boolean;
+      readonly confirmer: Pick<Confirmer, 'confirm'>;
+      readonly router: Pick<Router, 'owns'>;
     },
   ) {}
 
@@ -65,14 +64,14 @@ export class LeaseGranter {
     returns: readonly LeaseReturn[],
     holder: NodeId,
   ): Promise<readonly (LeaseGrant | null)[]> {
-    const { clock, acknowledger, replicator } = this.parts;
+    const { clock, confirmer } = this.parts;
     returns.filter(({ id }) => holderOf(id) === holder).forEach((one) => this.giveBack(one));
     const nowMs = clock.nowMs();
     const granted = requests.map((request) => this.grant(request, holder, nowMs));
     const clients = requests.filter((_, i) => granted[i] !== undefined).map(({ clientId }) => clientId);
     if (clients.length === 0) return requests.map(() => null);
     // All replicas must know: the holder goes on spending even if several of them die together.
-    const kept = await (acknowledger?.acknowledgeAll(clients) ?? replicator.replicateNow(clients, 'all'));
+    const kept = await confirmer.confirm(clients, 'all');
     return requests.map(({ clientId }, i) => {
       const given = granted[i];
       if (given === undefined) return null;
@@ -139,9 +138,9 @@ export class LeaseGranter {
     holder: NodeId,
     nowMs: number,
   ): LeaseGrant | undefined {
-    const { table, decidesFor, membership, replicator } = this.parts;
+    const { table, router, membership, replicator } = this.parts;
     const client = table.openKnown(clientId);
-    if (client === undefined || nowMs < (this.pausedUntilMs.get(clientId) ?? 0) || !decidesFor(clientId))
+    if (client === undefined || nowMs < (this.pausedUntilMs.get(clientId) ?? 0) || !router.owns(clientId))
       return undefined;
     const buckets = rules.map((rule) => findBucket(client, rule));
     const tokens = Math.min(wanted, this.lendable(buckets, rules, nowMs));

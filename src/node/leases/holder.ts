@@ -137,9 +137,8 @@ export class LeaseHolder {
   }
 
   private request(one: Leased, tokensPerMs: number): void {
-    const { router, self } = this.parts;
-    const owner = router.deciderOf(one.clientId);
-    if (owner === undefined || owner === self) return;
+    const owner = this.parts.router.otherDecider(one.clientId);
+    if (owner === undefined) return;
     one.asking = true;
     const tokens = Math.min(MAX_LIMIT, Math.max(1, Math.ceil(tokensPerMs * LEASE_MS * RESERVE)));
     this.queue.add(owner, { kind: 'request', leased: one, tokens });

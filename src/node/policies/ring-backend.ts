@@ -27,8 +27,6 @@ const MAX_RESULTS = 256;
 
 interface RingBackendDeps extends PolicyAntiEntropyDeps {
   readonly router: Router;
-  /** Whether checks wait at this node. */
-  readonly isHeld: () => boolean;
 }
 
 /** The nodes keep the document: the owner of one ring key accepts the changes and sends them to all. */
@@ -66,16 +64,12 @@ export class RingBackend implements PolicyBackend {
     const withdraw = isLarge ? this.entryParts.offer(writeId, entries) : undefined;
     const call: OwnerCall<RingWritten> = {
       key: WRITES,
-      here: () => (this.isAccepting() ? this.writeHere(changes, ifMatch) : undefined),
+      here: async () => (this.isAccepting() ? this.writeHere(changes, ifMatch) : undefined),
       message: { kind: 'write-policies', writeId, changes: isLarge ? null : [...changes], ifMatch },
       // Before it answers, the owner sends the new document to every node that it can reach, including this one.
       outcome: (answer) => (answer.kind === 'policies-written' ? (answer.written ?? undefined) : undefined),
     };
-    const written = await callOwner(
-      { timers: this.deps.timers, self, ask: this.deps.ask, router: this.deps.router },
-      call,
-      this.options.timeoutMs,
-    );
+    const written = await callOwner(this.deps, call, this.options.timeoutMs);
     withdraw?.();
     return written ?? { kind: 'unavailable' };
   }
@@ -104,11 +98,7 @@ export class RingBackend implements PolicyBackend {
   }
 
   private isAccepting(): boolean {
-    return (
-      this.deps.router.deciderOf(WRITES) === this.deps.membership.self().id &&
-      !this.deps.isHeld() &&
-      this.deps.membership.self().state === 'active'
-    );
+    return this.deps.router.decides(WRITES) && this.deps.membership.self().state === 'active';
   }
 
   /**
