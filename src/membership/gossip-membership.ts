@@ -55,8 +55,7 @@ function compare(a: Described, b: Described): number {
  * unanswered, probes the member itself, and suspects it by the silence since then.
  */
 export class GossipMembership extends Membership<GossipMember> {
-  readonly allowsActingOwner = true;
-  readonly keepsDownMembers = false;
+  readonly takeover = 'gossip';
   readonly suspicion: Suspicion;
   readonly unconfirmed: UnconfirmedMembers;
   /** The state that this node has told others before it declared it. */

@@ -35,15 +35,21 @@ export interface KnownMember {
   actedForIncarnation: number | undefined;
 }
 
+/** How the clients of an owner that is down are decided. */
+export type Takeover =
+  /** A successor acts for it at once, until gossip takes it out of the ring. */
+  | 'gossip'
+  /** A successor acts for it at once, until its registration ends. It stays in the ring so long. */
+  | 'registry'
+  /** No node decides until its registration has ended. Then the next owner does. */
+  | 'strict';
+
 /**
  * The members, and the ring of those that are active. Gossip and a registry differ in how this node knows them. Each
  * node measures silence by its own clock.
  */
 export abstract class Membership<K extends KnownMember = KnownMember> {
-  /** Whether a successor decides for an owner that is down. */
-  abstract readonly allowsActingOwner: boolean;
-  /** Whether a member that is down stays in the ring, with an acting owner, until its registration ends. */
-  abstract readonly keepsDownMembers: boolean;
+  abstract readonly takeover: Takeover;
   protected own: MemberRecord;
   protected readonly known = new Map<NodeId, K>();
   private activeRing = createRing([]);
@@ -79,7 +85,7 @@ export abstract class Membership<K extends KnownMember = KnownMember> {
   }
 
   /** Whether this node may not decide although it is in the ring of others. */
-  leaseExpired(): boolean {
+  registrationExpired(): boolean {
     return false;
   }
 
@@ -99,7 +105,7 @@ export abstract class Membership<K extends KnownMember = KnownMember> {
   /** `undefined` for a node that is no member. */
   stateOf(id: NodeId): MemberState | undefined {
     if (id === this.own.id)
-      return this.leaseExpired() ? 'suspect' : this.own.state === 'left' ? 'leaving' : this.own.state;
+      return this.registrationExpired() ? 'suspect' : this.own.state === 'left' ? 'leaving' : this.own.state;
     const known = this.known.get(id);
     return known && this.seenStateOf(known);
   }

@@ -58,7 +58,11 @@ export class PauseDetector {
     const { membership } = this.parts;
     this.runningAtMs = nowMs;
     membership.resetTimers();
-    if (!membership.allowsActingOwner || membership.self().state !== 'active' || membership.ring().members.length < 2)
+    if (
+      membership.takeover === 'strict' ||
+      membership.self().state !== 'active' ||
+      membership.ring().members.length < 2
+    )
       return;
     this.pauses += 1;
     this.askingOthers ??= this.askOthers(pausedMs).finally(() => (this.askingOthers = undefined));

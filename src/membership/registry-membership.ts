@@ -1,7 +1,14 @@
 import type { NodeId } from '../limits/ring/ring.js';
 import type { DeclaredState, MemberRecord } from '../protocol/messages.js';
 import type { Clock } from '../lib/system.js';
-import { Membership, changeRecord, type KnownMember, type MemberState, type MembershipOptions } from './membership.js';
+import {
+  Membership,
+  changeRecord,
+  type Takeover,
+  type KnownMember,
+  type MemberState,
+  type MembershipOptions,
+} from './membership.js';
 import type { Registration, RegistryView } from './registry.js';
 
 /**
@@ -16,7 +23,7 @@ interface RegisteredMember extends KnownMember {
   /** The revision that the member acted on when it was last heard. */
   seenRevision: number;
   /** Whether the member says that it does not decide now, as its lease may have expired. */
-  leaseExpired: boolean;
+  registrationExpired: boolean;
   /** Whether this node has accepted the member before the registry says so. */
   accepted: boolean;
 }
@@ -27,11 +34,10 @@ interface RegisteredMember extends KnownMember {
  * message to it stays unanswered.
  */
 export class RegistryMembership extends Membership<RegisteredMember> {
-  readonly allowsActingOwner: boolean;
-  readonly keepsDownMembers: boolean;
+  readonly takeover: Takeover;
   private ownEntry: Registration | undefined;
   private registeredAt: number | undefined;
-  private isLeaseExpired = false;
+  private isRegistrationExpired = false;
   private registry = '';
   private revision = 0;
 
@@ -47,16 +53,16 @@ export class RegistryMembership extends Membership<RegisteredMember> {
     },
   ) {
     super(clock, options);
-    this.allowsActingOwner = this.keepsDownMembers = !options.strict;
+    this.takeover = options.strict ? 'strict' : 'registry';
   }
 
   /** While its lease may have expired, this node tells others that it does not decide. */
   override self(): MemberRecord {
-    return this.isLeaseExpired ? changeRecord(this.own, { state: 'left' }) : this.own;
+    return this.isRegistrationExpired ? changeRecord(this.own, { state: 'left' }) : this.own;
   }
 
-  override leaseExpired(): boolean {
-    return this.isLeaseExpired;
+  override registrationExpired(): boolean {
+    return this.isRegistrationExpired;
   }
 
   /** The revision of the view that this node acts on; 0 before the first. */
@@ -127,7 +133,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
     if (known?.record.incarnation !== from.incarnation) return;
     this.hear(known, from.beat, nowMs);
     known.unansweredAtMs = undefined;
-    known.leaseExpired = from.state === 'left';
+    known.registrationExpired = from.state === 'left';
     known.seenRevision = this.revisionOf(theirs);
   }
 
@@ -174,9 +180,9 @@ export class RegistryMembership extends Membership<RegisteredMember> {
   }
 
   /** In strict mode: notes that this node's lease may have expired, or holds again. */
-  setLeaseExpired(expired: boolean): void {
-    if (expired === this.isLeaseExpired) return;
-    this.isLeaseExpired = expired;
+  setRegistrationExpired(expired: boolean): void {
+    if (expired === this.isRegistrationExpired) return;
+    this.isRegistrationExpired = expired;
     // A client that was found to be this node's may not be decided here any more, or may be again.
     this.invalidate();
   }
@@ -191,7 +197,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
   }
 
   protected isSilent(known: RegisteredMember, nowMs?: number): boolean {
-    return known.leaseExpired || this.silentMs(known, nowMs) > this.options.suspectAfterMs * DOWN_PART;
+    return known.registrationExpired || this.silentMs(known, nowMs) > this.options.suspectAfterMs * DOWN_PART;
   }
 
   protected override isHandingOver(known: RegisteredMember): boolean {
@@ -199,7 +205,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
   }
 
   protected isMissed(known: RegisteredMember, forMs: number): boolean {
-    return known.leaseExpired || known.refusedAtBeat !== undefined || this.silentMs(known) > forMs;
+    return known.registrationExpired || known.refusedAtBeat !== undefined || this.silentMs(known) > forMs;
   }
 
   /** As in the registry, so that a node that takes over the list has the same view; incarnation 0 without an entry. */
@@ -240,7 +246,7 @@ export class RegistryMembership extends Membership<RegisteredMember> {
       refusedAtBeat: undefined,
       actedForIncarnation: undefined,
       seenRevision: 0,
-      leaseExpired: false,
+      registrationExpired: false,
       accepted: false,
     });
   }

@@ -27,9 +27,9 @@ export function route(membership: Membership, client: Placed, nowMs?: number): R
   const self = membership.self().id;
   const owner = ring.owner(client);
   if (owner === undefined) return NOBODY;
-  if (owner === self) return membership.leaseExpired() ? NOBODY : OWN;
+  if (owner === self) return membership.registrationExpired() ? NOBODY : OWN;
   if (!membership.isDown(owner, nowMs)) return { kind: 'forward', id: owner };
-  if (!membership.allowsActingOwner) return NOBODY;
+  if (membership.takeover === 'strict') return NOBODY;
   const actingOwner = ring.findSuccessor(client, (id) => id === self || !membership.isDown(id, nowMs));
   if (actingOwner === undefined) return NOBODY;
   return actingOwner === self ? ACTING : { kind: 'forward', id: actingOwner };

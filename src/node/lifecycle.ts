@@ -120,7 +120,7 @@ export class Lifecycle {
 
   /** Finds whether this process paused for so long that others may have acted for it. */
   detectPause(nowMs: number): void {
-    this.parts.registryMember?.checkLease(nowMs);
+    this.parts.registryMember?.checkRegistration(nowMs);
     this.pauses.detect(nowMs);
   }
 

@@ -42,13 +42,13 @@ export class RegistryMember {
   }
 
   /** In strict mode: finds whether this node may decide at all; to be called before each decision. */
-  checkLease(nowMs: number): void {
+  checkRegistration(nowMs: number): void {
     if (!this.strict) return;
     const expired = !this.membership.mustJoin() && nowMs >= this.session.holdsUntilMs();
-    if (expired === this.membership.leaseExpired()) return;
+    if (expired === this.membership.registrationExpired()) return;
     if (expired) this.log.warn({}, 'lease expired; deciding nothing until it is renewed');
     else this.log.info({}, 'lease renewed; deciding again');
-    this.membership.setLeaseExpired(expired);
+    this.membership.setRegistrationExpired(expired);
   }
 
   /** Present in strict mode: an admission counts once the replicas have it. */
@@ -59,8 +59,8 @@ export class RegistryMember {
     if (!this.strict) return undefined;
     const { clock, timers, membership } = this;
     const mayDecide = (): boolean => {
-      this.checkLease(clock.nowMs());
-      return !membership.leaseExpired() && !membership.mustJoin();
+      this.checkRegistration(clock.nowMs());
+      return !membership.registrationExpired() && !membership.mustJoin();
     };
     return new Acknowledger({ clock, timers, membership, mayDecide, ...parts, ...options });
   }

@@ -15,8 +15,6 @@ interface Move {
  */
 export class Placement {
   private readonly self: NodeId;
-  /** Whether members that are down stay in the ring for long. With a registry, they stay until their lease ends. */
-  readonly lags: boolean;
   /** The ring for which the whole table was last walked, and the incarnations of its members. */
   private placedRing: Ring;
   private placedIncarnations: ReadonlyMap<NodeId, number>;
@@ -26,19 +24,19 @@ export class Placement {
     private readonly replicas: number,
   ) {
     this.self = membership.self().id;
-    this.lags = membership.keepsDownMembers;
     this.placedRing = membership.ring();
     this.placedIncarnations = membership.incarnations();
   }
 
   /**
    * The members other than this node that are to have a copy: the client's owner and its replicas. If one of them is
-   * down and stays in the ring (`lags`), the next owner is one more.
+   * down and stays in the ring, as the registry has it, the next owner is one more.
    */
   targetsOf(client: Placed): readonly NodeId[] {
+    const { membership } = this;
     const held = this.heldByRing(client);
-    const nextOwner =
-      this.lags && held.some((id) => this.membership.isDown(id)) ? this.nextOwnerWithoutCopyOf(client, []) : undefined;
+    if (membership.takeover !== 'registry' || !held.some((id) => membership.isDown(id))) return held;
+    const nextOwner = this.nextOwnerWithoutCopyOf(client, []);
     return nextOwner === undefined ? held : [...held, nextOwner];
   }
 
@@ -131,8 +129,7 @@ export class Placement {
     const hasRestarted = this.membership.incarnations().get(before) !== this.placedIncarnations.get(before);
     if (this.membership.ring().members.includes(before) && !hasRestarted && !this.membership.isDown(before))
       return false;
-    const joinsByGossip =
-      !this.lags && this.membership.allowsActingOwner && !this.placedRing.members.includes(this.self);
+    const joinsByGossip = this.membership.takeover === 'gossip' && !this.placedRing.members.includes(this.self);
     return joinsByGossip || this.placedRing.replicas(client, this.replicas).includes(this.self);
   }
 

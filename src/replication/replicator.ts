@@ -173,7 +173,7 @@ export class Replicator {
    */
   checkTimeouts(): void {
     const { membership } = this.parts;
-    if (!this.placement.lags) return;
+    if (membership.takeover !== 'registry') return;
     const before = this.down;
     this.down = membership.ring().members.filter((id) => membership.isDown(id));
     if (this.down.every((id) => before.includes(id))) return;

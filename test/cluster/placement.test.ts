@@ -16,9 +16,8 @@ function createView() {
     down: new Set<NodeId>(),
     states: new Map<NodeId, string>(),
     incarnations: new Map<NodeId, number>(),
-    allowsActingOwner: true,
-    keepsDownMembers: false,
-    leaseExpired: false,
+    takeover: 'gossip' as Membership['takeover'],
+    registrationExpired: false,
     readings: [] as (number | undefined)[],
     acting: 0,
     ring: undefined as unknown as Ring,
@@ -41,13 +40,10 @@ function createView() {
       return view.down.has(id);
     },
     stateOf: (id: NodeId) => view.states.get(id),
-    leaseExpired: () => view.leaseExpired,
+    registrationExpired: () => view.registrationExpired,
     noteActing: () => void (view.acting += 1),
-    get allowsActingOwner() {
-      return view.allowsActingOwner;
-    },
-    get keepsDownMembers() {
-      return view.keepsDownMembers;
+    get takeover() {
+      return view.takeover;
     },
   } as unknown as Membership;
   return Object.assign(view, { membership });
@@ -65,13 +61,13 @@ describe('the route of a client', () => {
   it('ends at the owner, which does not decide once its lease is over', () => {
     view.setRing(SELF, 'h2:1');
     expect(to()).to.deep.equal({ kind: 'own' });
-    view.leaseExpired = true;
+    view.registrationExpired = true;
     expect(to()).to.deep.equal({ kind: 'nobody' });
   });
 
   it('leads to the owner while it is up, as of the given time', () => {
     view.setRing('h2:1', SELF);
-    view.leaseExpired = true;
+    view.registrationExpired = true;
     expect(to(123)).to.deep.equal({ kind: 'forward', id: 'h2:1' });
     expect(view.readings).to.deep.equal([123]);
   });
@@ -86,7 +82,7 @@ describe('the route of a client', () => {
     view.setRing('h2:1', 'h3:1');
     expect(to()).to.deep.equal({ kind: 'nobody' });
     view.setRing('h2:1', 'h3:1', SELF);
-    view.allowsActingOwner = false;
+    view.takeover = 'strict';
     expect(to()).to.deep.equal({ kind: 'nobody' });
   });
 
@@ -130,8 +126,9 @@ describe('the placement of a client', () => {
     view.setRing(SELF, 'h2:1', 'h3:1', 'h4:1');
     view.down.add('h2:1');
     expect(place().targetsOf(client)).to.deep.equal(['h2:1']);
-    view.keepsDownMembers = true;
-    expect(place().lags).to.equal(true);
+    view.takeover = 'strict';
+    expect(place().targetsOf(client)).to.deep.equal(['h2:1']);
+    view.takeover = 'registry';
     expect(place().targetsOf(client)).to.deep.equal(['h2:1', 'h3:1']);
     expect(place(2).targetsOf(client)).to.deep.equal(['h2:1', 'h3:1']);
     view.down = new Set(['h4:1']);
@@ -234,15 +231,14 @@ describe('the placement of a client', () => {
     });
 
     it('is no news where this node had no copy, unless it is about to join by gossip', () => {
-      for (const [members, lags, allowsActingOwner, peersLackState] of [
-        [['h2:1', 'h3:1', SELF], false, true, false],
-        [['h2:1', 'h3:1'], false, true, true],
-        [['h2:1', 'h3:1'], true, true, false],
-        [['h2:1', 'h3:1'], false, false, false],
-        [[], false, true, false],
+      for (const [members, takeover, peersLackState] of [
+        [['h2:1', 'h3:1', SELF], 'gossip', false],
+        [['h2:1', 'h3:1'], 'gossip', true],
+        [['h2:1', 'h3:1'], 'registry', false],
+        [['h2:1', 'h3:1'], 'strict', false],
+        [[], 'gossip', false],
       ] as const) {
-        view.keepsDownMembers = lags;
-        view.allowsActingOwner = allowsActingOwner;
+        view.takeover = takeover;
         view.setRing(...members);
         const placement = place();
         view.setRing('h4:1', 'h5:1');

@@ -96,7 +96,7 @@ function checkOne(history: History, one: Answered, buckets: ReadonlyMap<string, 
     const said = check.rules.length === 1 ? decision : decision.limits?.[i];
     if (said === undefined) say('truth', 'has no figures for each limit');
     // The holder of a lease knows what the owner said with it, and that it may spend what it has.
-    else if (decision.source === 'lease') checkLeased(rule, said, say);
+    else if (decision.source === 'lease') checkRegistrationd(rule, said, say);
     else if (decision.source === 'deny-cache') checkRemembered(rule, check.cost, bounds, said, say);
     else checkSaid(rule, check.cost, bounds, said, decision.allowed, never, lent > 0, say);
   }
@@ -144,7 +144,7 @@ function checkSaid(
     say('truth', `is to wait ${said.retryAfterMs}, where ${waitMin} to ${waitMax} is true`);
 }
 
-function checkLeased(rule: Rule, said: Said, say: (name: Violation['check'], text: string) => void): void {
+function checkRegistrationd(rule: Rule, said: Said, say: (name: Violation['check'], text: string) => void): void {
   if (said.limit !== rule.limit) say('truth', `says limit ${said.limit} for ${rule.limit}`);
   if (said.remaining < 0 || said.remaining > rule.capacity) say('truth', `${said.remaining} remaining of a lease`);
   if (said.retryAfterMs !== 0) say('truth', `allowed, and to be tried again in ${said.retryAfterMs}`);
