@@ -267,6 +267,17 @@ describe('ring', () => {
       });
     }
 
+    it('loses both of two equal points when their member leaves', () => {
+      const [twin, one, other] = ['127.69.237.1:9080', '127.69.237.2:9080', '127.69.237.3:9080'] as const;
+      const values = ketama([twin]).map(({ value }) => value);
+      expect(new Set(values).size, 'of the points of this name, two are equal').to.equal(POINTS - 1);
+      const all = makeRing([twin, one, other], undefined, memberPoints);
+      expectPointsOf(all);
+      const rest = makeRing([one, other], all, memberPoints);
+      expectPointsOf(rest);
+      for (const key of clients(1_000)) expect(rest.replicas(key, 1)).to.deep.equal(rest.successors(key, 1));
+    });
+
     it('of many members at once is made in slices, and is there when it is wanted', async () => {
       const before = createRing(hosts(5));
       const wanted = [...hosts(5).slice(1), ...Array.from({ length: 22 }, (_, i) => `new-${i}:1`)];

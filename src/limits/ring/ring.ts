@@ -275,8 +275,10 @@ function dropPoints(from: RingPoints, places: readonly (NodeId | undefined)[], m
   if (dropped.length > MAX_SPLICED) return copyStaying(from, points);
   const positions = new Uint32Array(dropped.length * POINTS);
   dropped.forEach((place, k) => {
+    let at = -1;
     memberPoints(from.places[place]!).forEach((value, i) => {
-      let at = firstAtOrAfter(from, value);
+      // About one name in 2,000 has two equal points. The second of them comes after the first.
+      at = Math.max(at + 1, firstAtOrAfter(from, value));
       while (from.owners[at] !== place) at += 1;
       positions[k * POINTS + i] = at;
     });
